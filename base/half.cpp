@@ -1,0 +1,110 @@
+#include "base/half.h"
+
+namespace regauge {
+namespace {
+
+constexpr std::uint32_t kF32Infinity = 0x7F800000U;
+constexpr std::uint32_t kF32QuietNan = 0x7FC00000U;
+
+/// A small float without special values: sign, `exponent_bits` biased by `bias`, `mantissa_bits`, subnormals. The result
+/// is exact because every such number is a normal f32.
+float small_float(std::uint32_t bits, int exponent_bits, int mantissa_bits, int bias) noexcept {
+  const std::uint32_t mantissa_mask = (1U << mantissa_bits) - 1;
+  const std::uint32_t exponent_mask = (1U << exponent_bits) - 1;
+  const std::uint32_t sign = (bits >> (exponent_bits + mantissa_bits)) & 1U;
+  std::uint32_t mantissa = bits & mantissa_mask;
+  int exponent = static_cast<int>((bits >> mantissa_bits) & exponent_mask);
+  std::uint32_t out = sign << 31;
+  if (exponent == 0) {
+    if (mantissa == 0) return std::bit_cast<float>(out);
+    exponent = 1;
+    while ((mantissa & (1U << mantissa_bits)) == 0) {
+      mantissa <<= 1;
+      --exponent;
+    }
+    mantissa &= mantissa_mask;
+  }
+  out |= static_cast<std::uint32_t>(exponent - bias + 127) << 23;
+  out |= mantissa << (23 - mantissa_bits);
+  return std::bit_cast<float>(out);
+}
+
+}  // namespace
+
+float f16_to_f32(std::uint16_t bits) noexcept {
+  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16;
+  if ((bits & 0x7C00U) == 0x7C00U) {
+    const std::uint32_t mantissa = static_cast<std::uint32_t>(bits & 0x3FFU) << 13;
+    return std::bit_cast<float>(sign | kF32Infinity | mantissa | (mantissa != 0 ? 0x00400000U : 0U));
+  }
+  return small_float(bits, 5, 10, 15);
+}
+
+std::uint16_t f32_to_f16(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
+  if (magnitude > kF32Infinity) return static_cast<std::uint16_t>(sign | 0x7E00U);
+  // 65520 is halfway between the largest half and 2^16; the tie goes to even, which is infinity.
+  if (magnitude >= 0x477FF000U) return static_cast<std::uint16_t>(sign | 0x7C00U);
+  const int exponent = static_cast<int>(magnitude >> 23) - 127;
+  if (exponent < -25) return sign;
+  std::uint32_t mantissa = (magnitude & 0x7FFFFFU) | 0x800000U;
+  // A half keeps 10 mantissa bits above its exponent, or fewer below 2^-14, where the step stays 2^-24.
+  const int drop = exponent < -14 ? 13 + (-14 - exponent) : 13;
+  const std::uint32_t kept = mantissa >> drop;
+  const std::uint32_t rest = mantissa & ((1U << drop) - 1);
+  const std::uint32_t half = 1U << (drop - 1);
+  std::uint32_t rounded = kept + ((rest > half || (rest == half && (kept & 1U) != 0)) ? 1U : 0U);
+  // `rounded` still carries the implicit bit for normal numbers; adding it to the shifted exponent lets carries ripple.
+  if (exponent >= -14) rounded += static_cast<std::uint32_t>(exponent + 14) << 10;
+  return static_cast<std::uint16_t>(sign | rounded);
+}
+
+std::uint16_t f32_to_bf16(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7FFFFFFFU) > kF32Infinity) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
+  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+}
+
+float f8_e4m3_to_f32(std::uint8_t bits, F8Flavour flavour) noexcept {
+  if (flavour == F8Flavour::ggml) {
+    if (bits == 0x7F) return 0.0F;
+    return small_float(bits & 0x7FU, 4, 3, 7);
+  }
+  if (flavour == F8Flavour::ocp && (bits & 0x7FU) == 0x7FU) {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits & 0x80U) << 24 | kF32QuietNan);
+  }
+  return small_float(bits, 4, 3, 7);
+}
+
+float f8_e4m3fnuz_to_f32(std::uint8_t bits) noexcept {
+  if (bits == 0x80) return std::bit_cast<float>(kF32QuietNan);
+  return small_float(bits, 4, 3, 8);
+}
+
+float f8_e5m2_to_f32(std::uint8_t bits) noexcept {
+  return f16_to_f32(static_cast<std::uint16_t>(bits << 8));
+}
+
+float f8_e5m2fnuz_to_f32(std::uint8_t bits) noexcept {
+  if (bits == 0x80) return std::bit_cast<float>(kF32QuietNan);
+  return small_float(bits, 5, 2, 16);
+}
+
+float f8_e8m0_to_f32(std::uint8_t bits, F8Flavour flavour) noexcept {
+  if (bits == 0) return std::bit_cast<float>(0x00400000U);
+  if (bits == 255 && flavour != F8Flavour::mlx) return std::bit_cast<float>(kF32QuietNan);
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 23);
+}
+
+float f8_e8m0_half_to_f32(std::uint8_t bits) noexcept {
+  if (bits < 2) return std::bit_cast<float>(0x00200000U << bits);
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits - 1) << 23);
+}
+
+float f4_e2m1_to_f32(std::uint8_t bits) noexcept { return small_float(bits & 0xFU, 2, 1, 1); }
+float f6_e2m3_to_f32(std::uint8_t bits) noexcept { return small_float(bits & 0x3FU, 2, 3, 1); }
+float f6_e3m2_to_f32(std::uint8_t bits) noexcept { return small_float(bits & 0x3FU, 3, 2, 3); }
+
+}  // namespace regauge
