@@ -1,5 +1,7 @@
 #include "base/error.h"
 
+#include "base/text.h"
+
 namespace regauge {
 
 std::string_view name(ErrorCode code) {
@@ -41,9 +43,10 @@ Error& Error::offset(std::uint64_t bytes) & {
 
 void Error::compose() {
   what_.clear();
-  if (!file_.empty()) what_ += file_ + ": ";
-  if (!tensor_.empty()) what_ += "tensor '" + tensor_ + "': ";
-  what_ += message_;
+  // Names come from files and may hold anything; the message may quote them, and its own line feeds are ours.
+  if (!file_.empty()) what_ += printable(file_) + ": ";
+  if (!tensor_.empty()) what_ += "tensor '" + printable(tensor_) + "': ";
+  what_ += printable(message_, LineFeeds::keep);
   if (offset_) what_ += fmt::format(" (at byte {})", *offset_);
 }
 
