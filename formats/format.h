@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "ir/checkpoint.h"
+
+namespace regauge {
+
+/// A path looked at once, so that every format can bid on it without touching the disk again.
+struct Source {
+  std::filesystem::path path;
+  bool is_directory = false;
+  std::vector<std::filesystem::path> entries;  ///< of a directory: regular files below it, relative, bytewise ascending
+  std::vector<std::byte> head;                 ///< of a file: its first bytes, at most kHeadBytes
+  std::uint64_t size = 0;                      ///< of a file
+
+  static constexpr std::size_t kHeadBytes = 4096;
+};
+
+/// Reads the directory listing or the first bytes. Throws Error{not_found|io} when the path cannot be read, and
+/// Error{invalid} for what is neither a regular file nor a directory.
+Source probe(const std::filesystem::path& path);
+
+/// How GPTQ zero points are to be read: by the evidence in the data, or as told.
+enum class ZerosLabel : std::uint8_t { automatic, v1, v2 };
+
+struct OpenOptions {
+  ZerosLabel zeros = ZerosLabel::automatic;
+  std::optional<std::filesystem::path> adapter;  ///< a low-rank adapter directory to attach to its modules
+  bool find_adapter = true;                      ///< attach an adapter directory that lies inside the checkpoint
+};
+
+/// How sure a format is that a path is its own: 0 is "no", more is surer; the reason is for people.
+struct Bid {
+  int confidence = 0;
+  std::string reason;
+};
+
+/// One array of an output: everything that fixes its name, size and place.
+struct ArrayPlan {
+  std::string name;
+  std::variant<DType, BlockType> element;
+  Shape shape;  ///< row-major, slowest first
+
+  std::uint64_t row_bytes() const;
+  std::uint64_t bytes() const;
+};
+
+struct WriteOptions {
+  bool overwrite = false;        ///< replace an existing target
+  bool replace_partial = false;  ///< take over what a killed run left
+};
+
+/// One output file being written. begin() fixes names and sizes; put() may then be called from any thread in any order
+/// where order() is `any`; finish() makes the file appear under its name. Destroyed before that, it leaves the target as
+/// it was and nothing else.
+class Writer {
+ public:
+  enum class Order : std::uint8_t { any, sequential };
+
+  virtual ~Writer() = default;
+  virtual Order order() const noexcept = 0;
+  /// Throws Error{unsupported} for an array that the format cannot hold, Error{io} when the disk is too small.
+  virtual void begin(const Metadata& metadata, std::span<const ArrayPlan> arrays) = 0;
+  /// `bytes` are whole rows of array `index`, from `first_row` on, packed as its element says.
+  virtual void put(std::size_t index, std::int64_t first_row, std::span<const std::byte> bytes) = 0;
+  virtual void finish() = 0;
+  /// Size of the finished file in bytes; known after begin().
+  virtual std::uint64_t file_bytes() const = 0;
+};
+
+/// A format: one constant of this type each, in its folder.
+struct Format {
+  std::string_view name;
+  std::string_view summary;
+  Bid (*bid)(const Source& source);
+  Checkpoint (*open)(const Source& source, const OpenOptions& options);
+  /// Nothing when the format can hold such an array, else the reason; null for formats that are only read.
+  std::optional<std::string> (*can_hold)(const ArrayPlan& array);
+  std::unique_ptr<Writer> (*create)(const std::filesystem::path& target, const WriteOptions& options);
+};
+
+/// Every format, in bidding order (formats/registry.cpp explains it).
+std::span<const Format* const> all_formats();
+const Format* find_format(std::string_view name);
+
+/// Opens with the format that bids highest. Throws Error{unsupported} when nobody bids, naming what the bytes look like
+/// (a Git LFS pointer, an HTML page, ...).
+Checkpoint open_checkpoint(const std::filesystem::path& path, const OpenOptions& options = {});
+
+}  // namespace regauge

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ir/checkpoint.h"
+#include "ir/slot.h"
+#include "ir/view.h"
+
+namespace regauge {
+
+/// One of the files that a conversion may write.
+enum class OutputKind : std::uint8_t { model, mmproj, mtp, adapter };
+
+std::string_view name(OutputKind kind);
+
+/// Where a dialect keeps a slot: the array's name and shape, the matrix it is seen as, and the slot's place in it.
+struct Placement {
+  std::string array;
+  Shape shape;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  Piece piece;
+};
+
+/// How a dialect stores experts, where it has a choice.
+enum class ExpertLayout : std::uint8_t { fused, per_expert };
+
+/// A weight that a model of this size must have.
+struct ExpectedSlot {
+  Slot slot;
+  Shape shape;              ///< canonical: as Hugging Face stores it, flattened to a matrix or vector
+  DType usual = DType::bf16;  ///< as the official checkpoint stores it
+  bool optional = false;    ///< vision, MTP: absent as a whole without being a fault
+};
+
+/// What has to be known beside the model's own configuration to write the keys of a GGUF file.
+struct GgufFacts {
+  std::string name;              ///< general.name
+  std::int64_t parameters = 0;   ///< of the tensors that go into this file, for general.size_label; 0 leaves the key out
+  std::uint32_t file_type = 0;   ///< general.file_type
+  int mtp_layers = 0;            ///< counted from the tensors that are written, never from the configuration
+};
+
+/// What we know of one architecture, bound to one checkpoint: its sizes, its names and conventions in every dialect.
+/// Canonical means Hugging Face's: names, row order and raw values. Immutable; any thread may ask.
+class Architecture {
+ public:
+  virtual ~Architecture() = default;
+
+  /// "qwen3_5" or "qwen3_5_moe".
+  virtual std::string_view family() const = 0;
+  /// What people call it: "Qwen3.5 27B", or "Qwen3.5 dense" when the sizes are of no published model.
+  virtual std::string label() const = 0;
+  virtual int layers() const = 0;
+  /// The configuration announces this many MTP layers, whether or not they are there.
+  virtual int announced_mtp_layers() const = 0;
+  virtual bool has_vision() const = 0;  ///< the configuration describes a vision tower
+  virtual bool tied_head() const = 0;
+  virtual bool is_full_attention(int layer) const = 0;
+
+  /// Takes a tensor name of `dialect` apart. Nothing for names that are none of this architecture's, or whose shape
+  /// cannot be what the name says.
+  virtual std::optional<Assembly> parse(Dialect dialect, std::string_view tensor, const Shape& shape) const = 0;
+  /// Where `dialect` keeps `slot`; the inverse of parse(). Nothing when the dialect has no place for it.
+  virtual std::optional<Placement> place(Dialect dialect, const Slot& slot, ExpertLayout experts = ExpertLayout::fused) const = 0;
+  /// The slot's canonical matrix, [rows, columns], or [n] for a vector.
+  virtual Shape slot_shape(const Slot& slot) const = 0;
+  /// "model.language_model.layers.3.self_attn.q_proj.weight"
+  virtual std::string canonical_name(const Slot& slot) const = 0;
+
+  /// From the canonical matrix to the one that `dialect` prescribes.
+  virtual View convention(Dialect dialect, const Slot& slot) const = 0;
+  /// From the canonical matrix to the one that this very checkpoint stores: convention() of its dialect, unless the data's
+  /// shapes show that it was never applied or applied already (an MLX directory with raw Hugging Face tensors).
+  virtual View stored_convention(const Slot& slot) const = 0;
+  /// From the canonical matrix to the effective form, in which all dialects are compared: norms 1 + w, decay -exp(A_log).
+  virtual View effective(const Slot& slot) const = 0;
+
+  /// A dense type that `dialect`'s loaders insist on for this slot whatever the recipe says (llama.cpp: F32 norms).
+  virtual std::optional<DType> required_dtype(Dialect dialect, const Slot& slot) const = 0;
+  virtual OutputKind output_of(Dialect dialect, const Slot& slot) const = 0;
+  /// The base weight that low-rank factors may correct and GPTQ quantizes.
+  virtual bool is_linear(const Slot& slot) const = 0;
+
+  virtual std::vector<ExpectedSlot> expected() const = 0;
+
+  /// The keys of a GGUF file made from `source`, in the order of llama.cpp's converter: general.*, architecture,
+  /// tokenizer. Reads sidecars of `source`. What had to be guessed is appended to `findings`. Throws Error{malformed} for
+  /// sidecars that contradict themselves and Error{not_found} for what the target cannot do without.
+  virtual Metadata gguf_metadata(const Checkpoint& source, OutputKind kind, const GgufFacts& facts, Findings& findings) const = 0;
+};
+
+/// The architecture of a checkpoint, from config.json or GGUF keys; nothing when it is none that we know. Throws
+/// Error{malformed} when it names one we know but its configuration makes no sense (a layer count of 10^9).
+std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint);
+
+}  // namespace regauge
