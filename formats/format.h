@@ -70,8 +70,9 @@ class Writer {
   virtual Order order() const noexcept = 0;
   /// Throws Error{unsupported} for an array that the format cannot hold, Error{io} when the disk is too small.
   virtual void begin(const Metadata& metadata, std::span<const ArrayPlan> arrays) = 0;
-  /// `bytes` are whole rows of array `index`, from `first_row` on, packed as its element says.
-  virtual void put(std::size_t index, std::int64_t first_row, std::span<const std::byte> bytes) = 0;
+  /// `bytes` go to `offset` bytes into array `index`; together the calls cover every array exactly once. Bands of rows in
+  /// row-major arrays are one extent; transposed layouts (GPTQ) put a band as many small ones.
+  virtual void put(std::size_t index, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   virtual void finish() = 0;
   /// Size of the finished file in bytes; known after begin().
   virtual std::uint64_t file_bytes() const = 0;
@@ -91,6 +92,10 @@ struct Format {
 /// Every format, in bidding order (formats/registry.cpp explains it).
 std::span<const Format* const> all_formats();
 const Format* find_format(std::string_view name);
+
+/// What the first bytes of a file that is no checkpoint look like, as a noun phrase with the way out where there is one
+/// ("a Git LFS pointer, not the file itself: run `git lfs pull`"); nothing when they look like nothing we know.
+std::optional<std::string> describe_foreign(std::span<const std::byte> head);
 
 /// Opens with the format that bids highest. Throws Error{unsupported} when nobody bids, naming what the bytes look like
 /// (a Git LFS pointer, an HTML page, ...).

@@ -1,0 +1,77 @@
+#include "convert/gguf_keys.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <map>
+#include <utility>
+
+#include "base/error.h"
+
+namespace regauge {
+namespace {
+
+using Element = std::variant<DType, BlockType>;
+
+// llama_ftype of a file whose matrices are mostly of one type; the K types stand for their "S" mixture.
+const std::array<std::pair<Element, std::uint32_t>, 22> kFileTypes{{
+    {DType::f32, 0},       {DType::f16, 1},        {BlockType::q4_0, 2},    {BlockType::q4_1, 3},   {BlockType::q8_0, 7},
+    {BlockType::q5_0, 8},  {BlockType::q5_1, 9},   {BlockType::q2_K, 10},   {BlockType::q3_K, 11},  {BlockType::q4_K, 14},
+    {BlockType::q5_K, 16}, {BlockType::q6_K, 18},  {BlockType::iq4_nl, 25}, {BlockType::iq3_s, 26}, {BlockType::iq4_xs, 30},
+    {DType::bf16, 32},     {BlockType::tq1_0, 36}, {BlockType::tq2_0, 37},  {BlockType::mxfp4, 38}, {BlockType::nvfp4, 39},
+    {BlockType::q1_0, 40}, {BlockType::q2_0, 41},
+}};
+
+bool changes_encodings(const PlannedOutput& output) {
+  return std::ranges::any_of(output.steps, [](const Step& step) { return step.route != Route::copy; });
+}
+
+Metadata carried_over(const Checkpoint& source, const PlannedOutput& output) {
+  Metadata keys = source.metadata;
+  for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) keys.erase(key);
+  if (changes_encodings(output)) keys.set("general.file_type", gguf_file_type(output));
+  return keys;
+}
+
+}  // namespace
+
+std::uint32_t gguf_file_type(const PlannedOutput& output) {
+  std::map<std::uint32_t, int> votes;
+  for (const Step& step : output.steps) {
+    if (step.array.shape.rank() < 2) continue;
+    const auto found = std::ranges::find(kFileTypes, step.array.element, &std::pair<Element, std::uint32_t>::first);
+    if (found != kFileTypes.end()) ++votes[found->second];
+  }
+  const auto most = std::ranges::max_element(votes, {}, [](const auto& vote) { return vote.second; });
+  return most == votes.end() ? 0 : most->first;
+}
+
+std::string title_from_path(const std::filesystem::path& path) {
+  const auto absolute = std::filesystem::absolute(path).lexically_normal();
+  std::string text = absolute.has_filename() ? absolute.filename().string() : absolute.parent_path().filename().string();
+  std::string title;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find('-', begin), text.size());
+    std::string word = text.substr(begin, end - begin);
+    const bool lower = std::ranges::all_of(word, [](unsigned char c) { return std::islower(c) != 0; });
+    if (lower && !word.empty()) word[0] = static_cast<char>(word[0] - 'a' + 'A');
+    if (!title.empty()) title += ' ';
+    title += word;
+    begin = end + 1;
+  }
+  return title;
+}
+
+Metadata gguf_keys(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output, int mtp_layers,
+                   const ConvertOptions& options, Findings& findings) {
+  if (source.dialect == Dialect::gguf) return carried_over(source, output);
+  if (architecture == nullptr) throw Error(ErrorCode::internal, "GGUF keys of an unknown architecture");
+  GgufFacts facts;
+  facts.name = options.model_name.empty() ? title_from_path(source.path) : options.model_name;
+  for (const Target& target : output.targets) facts.parameters += target.shape.elements();
+  facts.file_type = gguf_file_type(output);
+  facts.mtp_layers = mtp_layers;
+  return architecture->gguf_metadata(source, output.kind, facts, findings);
+}
+
+}  // namespace regauge

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/finding.h"
+#include "convert/adapt.h"
+#include "convert/fidelity.h"
+#include "convert/options.h"
+#include "convert/route/row_maker.h"
+#include "formats/format.h"
+
+namespace regauge {
+
+/// What happens to one array of an output, decided before anything is written.
+struct Step {
+  ArrayPlan array;
+  std::string source_encoding;  ///< "u4 g128 f16 zp", or several joined by " + "
+  Route route = Route::copy;
+  Fidelity fidelity = Fidelity::bytes;  ///< promised; a run that measures better says so in its report
+  std::string reason;                   ///< why this route and not a better one; empty for plain copies
+  Component component = Component::other;
+  std::int64_t quantum = 1;             ///< bands are cut at multiples of it
+  RowMakerPtr maker;
+};
+
+struct PlannedOutput {
+  OutputKind kind = OutputKind::model;
+  std::filesystem::path path;
+  Metadata metadata;
+  std::vector<Target> targets;  ///< one for each step; makers point into it
+  std::vector<Step> steps;
+
+  std::uint64_t data_bytes() const;
+};
+
+/// The whole of a conversion as a value: what would be written where, by which route, at what fidelity. Refers to the
+/// checkpoint it was made from, which must outlive it.
+struct Plan {
+  std::string format;
+  std::vector<PlannedOutput> outputs;
+  std::vector<LeftOut> left_out;
+  Findings findings;
+
+  Fidelity worst() const;
+  std::uint64_t data_bytes() const;
+};
+
+/// Decides. Reads headers and small parameter arrays (scales, zeros, group indices), and codes only where nothing else
+/// tells. Throws Error{refused} before anything is written when a tensor would lose more than `options` permits, listing
+/// the offenders and the flags that let them pass; the other errors of adapt().
+Plan plan_conversion(const Checkpoint& source, const Architecture* architecture, const std::filesystem::path& target,
+                     const ConvertOptions& options);
+
+/// Where an output of that kind goes beside the model: d/NAME.gguf, d/mmproj-NAME.gguf ...
+std::filesystem::path output_path(const std::filesystem::path& target, OutputKind kind);
+
+}  // namespace regauge

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "convert/adapt.h"
+#include "ir/decode/tensor.h"
+
+namespace regauge {
+
+/// What making some rows cost, measured against the source's values in the target's convention. Sums of counts and a
+/// maximum: the order in which bands arrive does not matter.
+struct Loss {
+  std::uint64_t changed = 0;       ///< elements whose value is not the source's
+  double worst = 0.0;              ///< largest absolute difference; infinity when a finite value became infinite
+  std::uint64_t irreversible = 0;  ///< elements from which the source's own bits cannot be had back
+
+  void merge(const Loss& other);
+};
+
+/// Buffers that one thread uses again from band to band and tensor to tensor: fresh memory is the dearest thing here.
+struct Scratch {
+  std::vector<std::byte> raw;
+  std::vector<float> values;
+  std::vector<float> row;
+  std::vector<std::uint8_t> codes;
+  std::vector<std::uint8_t> row_codes;
+  std::vector<std::byte> scales;
+  std::vector<std::uint8_t> zeros;
+  std::vector<std::uint16_t> d_bits;
+
+  /// A decoder for `tensor`, kept from the last call when that was for the same one.
+  TensorDecoder& decoder(const Tensor& tensor);
+
+ private:
+  const Tensor* decoded_ = nullptr;
+  std::optional<TensorDecoder> decoder_;
+};
+
+/// Makes rows of one target array. Immutable: any number of threads may call make(), each with its own Scratch.
+class RowMaker {
+ public:
+  virtual ~RowMaker() = default;
+  /// Rows to make at once so that all buffers of a band stay at a few MiB.
+  virtual std::int64_t band_rows() const = 0;
+  /// Writes rows [rows.begin, rows.end) of the target, packed, into `out`, which is exactly as large. Adds to `loss`.
+  virtual void make(RowRange rows, std::span<std::byte> out, Scratch& scratch, Loss& loss) const = 0;
+};
+
+using RowMakerPtr = std::unique_ptr<const RowMaker>;
+
+/// A stretch of rows that lie together in the source and in the target.
+struct RowRun {
+  const TargetPiece* piece = nullptr;
+  RowRange source;             ///< in the piece's source matrix
+  std::int64_t target_row = 0;
+};
+
+/// The runs that make up target rows [rows), in target order; with pieces side by side, one run for each.
+std::vector<RowRun> row_runs(const Target& target, RowRange rows);
+
+/// The source columns that a piece takes, in target order: its own selection, then its view's. Nothing: all, in order.
+std::optional<AxisMap> source_columns(const TargetPiece& piece);
+
+/// Rows of the source matrix of `piece`, read from a part that holds the same elements in rows of another length.
+void read_part_rows(const TargetPiece& piece, PartId part, RowRange source, std::vector<std::byte>& scratch,
+                    std::span<std::byte> out);
+
+/// Rows of one part, of which the range need not be aligned to the part's quantum; `scratch` holds the rest of the words.
+void read_aligned(const RowSource& part, RowRange rows, std::vector<std::byte>& scratch, std::span<std::byte> out);
+
+/// Rows that fit `budget_bytes` at `bytes_per_row`, at least one, a multiple of 64 when that many fit.
+std::int64_t rows_within(std::int64_t budget_bytes, std::int64_t bytes_per_row, std::int64_t rows);
+
+}  // namespace regauge
