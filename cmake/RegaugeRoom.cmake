@@ -5,6 +5,10 @@ function(regauge_settings target)
   target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
   target_compile_options(${target} PRIVATE -ffp-contract=off -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor
     -Woverloaded-virtual $<$<BOOL:${REGAUGE_WERROR}>:-Werror>)
+  if(REGAUGE_TIDY)
+    find_program(REGAUGE_CLANG_TIDY clang-tidy REQUIRED)
+    set_target_properties(${target} PROPERTIES CXX_CLANG_TIDY "${REGAUGE_CLANG_TIDY};--quiet")
+  endif()
 endfunction()
 
 # regauge_room(NAME [DIR folder] LINKS target...): every .cpp below the folder becomes the static library regauge_NAME.
@@ -23,4 +27,6 @@ function(regauge_room name)
   regauge_settings(regauge_${name})
   set_target_properties(regauge_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
   set_property(GLOBAL APPEND PROPERTY REGAUGE_ROOMS regauge_${name})
+  list(FILTER ROOM_LINKS EXCLUDE REGEX "^regauge_")
+  set_property(GLOBAL APPEND PROPERTY REGAUGE_THIRD_PARTIES ${ROOM_LINKS})
 endfunction()

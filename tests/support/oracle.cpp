@@ -70,7 +70,8 @@ bool Oracle::can_dequantize(BlockType type) const { return find(symbol_of("dequa
 void Oracle::dequantize(BlockType type, std::span<const std::byte> blocks, std::span<float> out) const {
   const auto elements = block_count(type, blocks.size()) * block_elements(type);
   check(out.size() == static_cast<std::size_t>(elements), "output does not hold exactly the elements");
-  require<void(const void*, float*, std::int64_t)>(symbol_of("dequantize_row_", type))(blocks.data(), out.data(), elements);
+  require<void(const void*, float*, std::int64_t)>(symbol_of("dequantize_row_", type))(blocks.data(), out.data(),
+                                                                                       elements);
 }
 
 bool Oracle::requires_imatrix(BlockType type) const {
@@ -100,31 +101,32 @@ void Oracle::quantize_reference(BlockType type, std::span<const float> values, s
 }
 
 bool Oracle::validate(BlockType type, std::span<const std::byte> blocks) const {
-  return require<bool(int, const void*, std::size_t)>("ggml_validate_row_data")(id_of(type), blocks.data(), blocks.size());
+  return require<bool(int, const void*, std::size_t)>("ggml_validate_row_data")(id_of(type), blocks.data(),
+                                                                                blocks.size());
 }
 
 void Oracle::f16_to_f32(std::span<const std::uint16_t> in, std::span<float> out) const {
   check(in.size() == out.size(), "sizes differ");
-  require<void(const std::uint16_t*, float*, std::int64_t)>("ggml_fp16_to_fp32_row")(in.data(), out.data(),
-                                                                                   static_cast<std::int64_t>(in.size()));
+  require<void(const std::uint16_t*, float*, std::int64_t)>("ggml_fp16_to_fp32_row")(
+      in.data(), out.data(), static_cast<std::int64_t>(in.size()));
 }
 
 void Oracle::f32_to_f16(std::span<const float> in, std::span<std::uint16_t> out) const {
   check(in.size() == out.size(), "sizes differ");
-  require<void(const float*, std::uint16_t*, std::int64_t)>("ggml_fp32_to_fp16_row")(in.data(), out.data(),
-                                                                                   static_cast<std::int64_t>(in.size()));
+  require<void(const float*, std::uint16_t*, std::int64_t)>("ggml_fp32_to_fp16_row")(
+      in.data(), out.data(), static_cast<std::int64_t>(in.size()));
 }
 
 void Oracle::bf16_to_f32(std::span<const std::uint16_t> in, std::span<float> out) const {
   check(in.size() == out.size(), "sizes differ");
-  require<void(const std::uint16_t*, float*, std::int64_t)>("ggml_bf16_to_fp32_row")(in.data(), out.data(),
-                                                                                   static_cast<std::int64_t>(in.size()));
+  require<void(const std::uint16_t*, float*, std::int64_t)>("ggml_bf16_to_fp32_row")(
+      in.data(), out.data(), static_cast<std::int64_t>(in.size()));
 }
 
 void Oracle::f32_to_bf16(std::span<const float> in, std::span<std::uint16_t> out) const {
   check(in.size() == out.size(), "sizes differ");
-  require<void(const float*, std::uint16_t*, std::int64_t)>("ggml_fp32_to_bf16_row")(in.data(), out.data(),
-                                                                                   static_cast<std::int64_t>(in.size()));
+  require<void(const float*, std::uint16_t*, std::int64_t)>("ggml_fp32_to_bf16_row")(
+      in.data(), out.data(), static_cast<std::int64_t>(in.size()));
 }
 
 std::string Oracle::type_name(std::uint32_t id) const {

@@ -75,12 +75,12 @@ class Oracle {
 bool oracle_is_obligatory();
 
 /// Names the oracle, or skips the test visibly (fails it where CI=true) when llama.cpp's library is not installed.
-#define REGAUGE_ORACLE_OR_SKIP(variable)                                                               \
-  const ::regauge::testing::Oracle* const variable##_found = ::regauge::testing::Oracle::instance();   \
-  if (variable##_found == nullptr) {                                                                   \
+#define REGAUGE_ORACLE_OR_SKIP(variable)                                                              \
+  const ::regauge::testing::Oracle* const variable##_found = ::regauge::testing::Oracle::instance();  \
+  if (variable##_found == nullptr) {                                                                  \
     if (::regauge::testing::oracle_is_obligatory()) FAIL() << "llama.cpp's library is not installed"; \
-    GTEST_SKIP() << "llama.cpp's library not here: run ./dev oracle or set REGAUGE_NODE_MODULES";      \
-  }                                                                                                    \
+    GTEST_SKIP() << "llama.cpp's library not here: run ./dev oracle or set REGAUGE_NODE_MODULES";     \
+  }                                                                                                   \
   const ::regauge::testing::Oracle& variable = *variable##_found
 
 }  // namespace regauge::testing

@@ -1,0 +1,18 @@
+# Every header of a room must compile alone: one generated source per header that includes it and nothing else. The
+# objects are of no use to anybody, so they are made as cheaply as the compiler can.
+set(sources "")
+set(headers "")
+foreach(dir IN ITEMS base ir models formats convert inspect verify cli)
+  file(GLOB_RECURSE found RELATIVE ${PROJECT_SOURCE_DIR} CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${dir}/*.h)
+  list(APPEND headers ${found})
+endforeach()
+foreach(header IN LISTS headers)
+  set(source ${PROJECT_BINARY_DIR}/headers/${header}.cpp)
+  file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${header}\"\n")
+  list(APPEND sources ${source})
+endforeach()
+add_library(regauge_headers OBJECT ${sources})
+target_link_libraries(regauge_headers PRIVATE regauge_verify CLI11::CLI11)
+regauge_settings(regauge_headers)
+target_compile_options(regauge_headers PRIVATE -O0 -g0)
+set_target_properties(regauge_headers PROPERTIES CXX_CLANG_TIDY "")
