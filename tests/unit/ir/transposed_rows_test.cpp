@@ -1,0 +1,76 @@
+#include "ir/transposed_rows.h"
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "tests/support/golden.h"
+
+namespace regauge {
+namespace {
+
+/// A file of `lead` bytes, then element i holding the number i.
+template <typename T>
+std::shared_ptr<const File> counting_file(const testing::ScratchDir& folder, std::size_t lead, std::size_t count) {
+  std::vector<T> values(count);
+  std::iota(values.begin(), values.end(), T{0});
+  std::vector<std::byte> bytes(lead + count * sizeof(T));
+  std::memcpy(bytes.data() + lead, values.data(), count * sizeof(T));
+  testing::write_whole_file(folder / "matrix", bytes);
+  return std::make_shared<const File>(File::open(folder / "matrix"));
+}
+
+template <typename T>
+class TransposedRowsOf : public ::testing::Test {};
+using Elements = ::testing::Types<std::uint8_t, std::uint16_t, std::uint32_t, std::uint64_t>;
+TYPED_TEST_SUITE(TransposedRowsOf, Elements);
+
+TYPED_TEST(TransposedRowsOf, EveryBandHoldsTheColumnsOfTheStoredMatrix) {
+  constexpr std::int64_t kStoredRows = 5;
+  constexpr std::int64_t kStoredColumns = 43;  // more than one tile
+  const testing::ScratchDir folder;
+  const TransposedRows rows(counting_file<TypeParam>(folder, 3, kStoredRows * kStoredColumns), 3, kStoredRows,
+                            kStoredColumns, sizeof(TypeParam));
+  ASSERT_EQ(rows.rows(), kStoredColumns);
+  for (const RowRange range : {RowRange{0, kStoredColumns}, RowRange{0, 1}, RowRange{40, 43}, RowRange{7, 41}}) {
+    std::vector<TypeParam> band(static_cast<std::size_t>(range.size() * kStoredRows));
+    rows.read(range, std::as_writable_bytes(std::span(band)));
+    for (std::int64_t i = 0; i < range.size(); ++i) {
+      for (std::int64_t j = 0; j < kStoredRows; ++j) {
+        ASSERT_EQ(band[static_cast<std::size_t>(i * kStoredRows + j)],
+                  static_cast<TypeParam>(j * kStoredColumns + range.begin + i))
+            << range.begin << " " << i << " " << j;
+      }
+    }
+  }
+}
+
+TEST(TransposedRows, AFileThatBecameShorterIsAnIoError) {
+  const testing::ScratchDir folder;
+  const TransposedRows rows(counting_file<std::uint16_t>(folder, 0, 11), 0, 3, 4, 2);
+  std::vector<std::byte> band(3 * 2);
+  EXPECT_NO_THROW(rows.read({0, 1}, band));
+  try {
+    rows.read({3, 4}, band);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::io);
+  }
+}
+
+TEST(TransposedRows, OtherElementSizesAreOurMistake) {
+  const testing::ScratchDir folder;
+  const auto file = counting_file<std::uint8_t>(folder, 0, 12);
+  EXPECT_THROW(TransposedRows(file, 0, 2, 2, 3), Error);
+  std::vector<std::byte> twelve(12);
+  EXPECT_THROW(transpose(2, 2, 3, twelve, twelve), Error);
+  EXPECT_THROW(transpose(2, 2, 2, twelve, twelve), Error);
+}
+
+}  // namespace
+}  // namespace regauge
