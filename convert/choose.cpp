@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "convert/route/copy.h"
 #include "convert/route/reencode_dense.h"
 #include "convert/route/repack_blocks.h"

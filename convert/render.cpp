@@ -1,0 +1,158 @@
+#include "convert/render.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "base/render.h"
+#include "base/text.h"
+
+namespace regauge {
+namespace {
+
+std::string element_text(const std::variant<DType, BlockType>& element) {
+  return std::visit([](auto type) { return std::string(name(type)); }, element);
+}
+
+std::string counts_by_fidelity(const std::map<Fidelity, std::uint64_t>& counts) {
+  std::string out;
+  for (const auto& [fidelity, count] : counts) {
+    out += fmt::format("{}{} {}", out.empty() ? "" : ", ", format_count(count), name(fidelity));
+  }
+  return out;
+}
+
+std::string source_line(const Checkpoint& source) {
+  return fmt::format("{} ({}{}{}, {} tensors, {})", printable(source.path), source.format, source.format_version.empty() ? "" : " ",
+                     source.format_version, format_count(source.tensors.size()), format_bytes(source.file_bytes()));
+}
+
+std::string left_out_text(const std::vector<LeftOut>& left_out) {
+  std::map<std::string, std::vector<std::string>> by_reason;
+  for (const LeftOut& left : left_out) by_reason[left.reason].push_back(left.name);
+  std::string out;
+  for (const auto& [reason, names] : by_reason) {
+    out += fmt::format("left out: {} tensors ({}), such as {}\n", names.size(), reason, printable(names.front()));
+  }
+  return out;
+}
+
+Json loss_to_json(const Loss& loss) {
+  return {{"changed", loss.changed}, {"worst_error", loss.worst}, {"irreversible", loss.irreversible}};
+}
+
+Json step_to_json(const Step& step, const StepResult* result) {
+  Json out;
+  out["tensor"] = step.array.name;
+  out["component"] = name(step.component);
+  out["shape"] = step.array.shape.dims;
+  out["from"] = step.source_encoding;
+  out["to"] = element_text(step.array.element);
+  out["bytes"] = step.array.bytes();
+  out["route"] = name(step.route);
+  out["fidelity"] = name(result == nullptr ? step.fidelity : result->fidelity);
+  out["reversible"] = result == nullptr ? Json() : Json(result->loss.irreversible == 0);
+  if (result != nullptr) out["loss"] = loss_to_json(result->loss);
+  if (!step.reason.empty()) out["reason"] = step.reason;
+  return out;
+}
+
+}  // namespace
+
+std::string render_findings(const Findings& findings) {
+  std::string out;
+  for (const Finding& finding : findings) out += fmt::format("{}\n", to_string(finding));
+  return out;
+}
+
+std::string render_plan(const Checkpoint& source, const Plan& plan) {
+  std::string out = source_line(source) + "\n";
+  for (const PlannedOutput& output : plan.outputs) {
+    out += fmt::format("\n{} -> {} ({} tensors, {})\n", name(output.kind), printable(output.path.string()),
+                       format_count(output.steps.size()), format_bytes(output.data_bytes()));
+    TextTable table;
+    table.add({"tensor", "shape", "from", "to", "route", "fidelity", "reason"});
+    std::map<Fidelity, std::uint64_t> counts;
+    for (const Step& step : output.steps) {
+      ++counts[step.fidelity];
+      table.add({printable(step.array.name), to_string(step.array.shape), step.source_encoding, element_text(step.array.element),
+                 std::string(name(step.route)), std::string(name(step.fidelity)), step.reason});
+    }
+    out += table.text() + counts_by_fidelity(counts) + "\n";
+  }
+  return out + left_out_text(plan.left_out);
+}
+
+std::string render_report(const Checkpoint& source, const Plan& plan, const Report& report) {
+  std::string out = source_line(source) + "\n";
+  for (std::size_t o = 0; o < plan.outputs.size(); ++o) {
+    const PlannedOutput& output = plan.outputs[o];
+    const OutputResult& result = report.outputs[o];
+    out += fmt::format("{} -> {} ({} tensors, {})\n", name(output.kind), printable(output.path.string()),
+                       format_count(output.steps.size()), format_bytes(result.file_bytes));
+    std::map<std::tuple<Route, std::string, std::string, Fidelity>, std::uint64_t> groups;
+    std::uint64_t irreversible = 0;
+    std::uint64_t irreversible_tensors = 0;
+    for (std::size_t s = 0; s < output.steps.size(); ++s) {
+      const Step& step = output.steps[s];
+      ++groups[{step.route, step.source_encoding, element_text(step.array.element), result.steps[s].fidelity}];
+      irreversible += result.steps[s].loss.irreversible;
+      irreversible_tensors += result.steps[s].loss.irreversible != 0 ? 1 : 0;
+    }
+    TextTable table({TextTable::Align::right});
+    table.add({"tensors", "from", "to", "route", "fidelity"});
+    for (const auto& [group, count] : groups) {
+      const auto& [route, from, to, fidelity] = group;
+      table.add({format_count(count), from, to, std::string(name(route)), std::string(name(fidelity))});
+    }
+    out += table.text(2);
+    for (std::size_t s = 0; s < output.steps.size(); ++s) {
+      if (result.steps[s].fidelity != Fidelity::rounded) continue;
+      out += fmt::format("  rounded: {} elements of {}, worst error {:.3g}\n", format_count(result.steps[s].loss.changed),
+                         printable(output.steps[s].array.name), result.steps[s].loss.worst);
+    }
+    if (irreversible != 0) {
+      out += fmt::format("  {} elements of {} tensors cannot be turned back to the source's bits (1 + w and -exp(w) in F32)\n",
+                         format_count(irreversible), irreversible_tensors);
+    }
+  }
+  out += left_out_text(plan.left_out);
+  const double megabytes = static_cast<double>(report.file_bytes()) / 1e6;
+  out += fmt::format("{} written in {:.2f} s, {:.0f} MB/s\n", format_bytes(report.file_bytes()), report.seconds,
+                     report.seconds > 0 ? megabytes / report.seconds : 0.0);
+  return out;
+}
+
+Json convert_to_json(const Checkpoint& source, const Plan& plan, const Report* report) {
+  Json out;
+  out["schema"] = "regauge.convert/1";
+  out["dry_run"] = report == nullptr;
+  out["source"] = {{"path", json_text(source.path)}, {"format", source.format}, {"format_version", source.format_version}, {"bytes", source.file_bytes()}};
+  out["format"] = plan.format;
+  out["outputs"] = Json::array();
+  for (std::size_t o = 0; o < plan.outputs.size(); ++o) {
+    const PlannedOutput& output = plan.outputs[o];
+    Json entry;
+    entry["kind"] = name(output.kind);
+    entry["path"] = json_text(output.path.string());
+    entry["data_bytes"] = output.data_bytes();
+    if (report != nullptr) entry["file_bytes"] = report->outputs[o].file_bytes;
+    entry["tensors"] = Json::array();
+    for (std::size_t s = 0; s < output.steps.size(); ++s) {
+      entry["tensors"].push_back(step_to_json(output.steps[s], report == nullptr ? nullptr : &report->outputs[o].steps[s]));
+    }
+    out["outputs"].push_back(std::move(entry));
+  }
+  out["left_out"] = Json::array();
+  for (const LeftOut& left : plan.left_out) out["left_out"].push_back({{"tensor", json_text(left.name)}, {"reason", left.reason}});
+  out["findings"] = Json::array();
+  for (const Findings* list : {&source.findings, &plan.findings}) {
+    for (const Finding& finding : *list) out["findings"].push_back(to_json(finding));
+  }
+  if (report != nullptr) out["seconds"] = report->seconds;
+  return out;
+}
+
+}  // namespace regauge
