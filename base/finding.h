@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace regauge {
@@ -20,5 +22,24 @@ struct Finding {
 };
 
 using Findings = std::vector<Finding>;
+
+/// Gathers remarks of which one file may give a million: one finding per code comes out, with the count and the first
+/// place. Codes come out in the order of their first remark.
+class FindingTally {
+ public:
+  /// One more remark; severity, wording and place of a code's first remark stand. `what` reads well before a colon
+  /// ("key is not UTF-8"); `where` is the tensor or key, or empty.
+  void add(Severity severity, std::string_view code, std::string_view what, std::string_view where = {});
+
+  /// Appends the findings, all about `file`, and forgets them.
+  void move_to(Findings& findings, std::string_view file);
+
+ private:
+  struct Entry {
+    Finding first;
+    std::uint64_t count = 0;
+  };
+  std::vector<Entry> entries_;
+};
 
 }  // namespace regauge

@@ -1,8 +1,10 @@
 #include "ir/checkpoint.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace regauge {
 
@@ -38,6 +40,19 @@ std::uint64_t Checkpoint::file_bytes() const {
   std::uint64_t total = 0;
   for (const SourceFile& file : files) total += file.file->size();
   return total;
+}
+
+void Checkpoint::check_array_names() const {
+  std::unordered_map<std::string_view, std::size_t> seen;
+  seen.reserve(arrays.size());
+  for (const StoredArray& array : arrays) {
+    const auto [known, is_new] = seen.emplace(array.name, array.file);
+    if (is_new) continue;
+    throw Error(ErrorCode::malformed, "is in '{}' as well", files.at(known->second).name)
+        .tensor(excerpt(array.name))
+        .at(files.at(array.file).file->path())
+        .offset(array.offset);
+  }
 }
 
 }  // namespace regauge

@@ -59,6 +59,8 @@ struct Checkpoint {
   std::optional<std::string> sidecar_text(std::string_view name, std::uint64_t max_bytes) const;
   /// Size of all files that hold arrays, headers included.
   std::uint64_t file_bytes() const;
+  /// Throws Error{malformed} with both files when two arrays have one name, as shards of different downloads may.
+  void check_array_names() const;
 };
 
 }  // namespace regauge
