@@ -90,7 +90,8 @@ void EvpDigest::finish_copy(std::span<std::byte> out) const {
   check(EVP_MD_CTX_copy_ex(context_of(copy.get()), context_of(context_.get())));
   unsigned written = 0;
   check(EVP_DigestFinal_ex(context_of(copy.get()), reinterpret_cast<unsigned char*>(out.data()), &written));
-  if (written != out.size()) throw Error(ErrorCode::internal, "a digest has {} bytes instead of {}", written, out.size());
+  if (written != out.size())
+    throw Error(ErrorCode::internal, "a digest has {} bytes instead of {}", written, out.size());
 }
 
 Sha1::Value Sha1::value() const {

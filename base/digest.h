@@ -30,7 +30,7 @@ std::string hex(const Digest128& digest);
 // open for more. Objects are movable and belong to one thread at a time; of() is the whole thing in one call.
 
 /// XXH3, 128 bits, no seed and no secret.
-class Xxh3_128 {
+class Xxh3_128 {  // NOLINT(readability-identifier-naming): XXH3-128 reads as one name
  public:
   Xxh3_128();
   void update(std::span<const std::byte> bytes);

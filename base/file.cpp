@@ -49,7 +49,7 @@ void FileDescriptor::reset() noexcept {
 File File::open(const std::filesystem::path& path) {
   File file;
   file.path_ = path.native();
-  struct stat info {};
+  struct stat info{};
   // Looked at before opening, because opening a device may already do something (rewind a tape, drop a line); and again
   // afterwards, because the path may have changed its meaning. O_NONBLOCK keeps a FIFO without a writer from hanging us.
   if (::stat(path.c_str(), &info) != 0) throw_open_error(file.path_, errno);
@@ -72,8 +72,7 @@ void File::read_at(std::uint64_t offset, std::span<std::byte> out) const {
   // size_ came from an off_t, so offsets below it are representable; a file that grew since is read no further.
   if (offset > size_ || out.size() > size_ - offset) throw ends_early(size_);
   while (!out.empty()) {
-    const ssize_t got =
-        ::pread(fd_.get(), out.data(), std::min(out.size(), kMaxReadBytes), static_cast<off_t>(offset));
+    const ssize_t got = ::pread(fd_.get(), out.data(), std::min(out.size(), kMaxReadBytes), static_cast<off_t>(offset));
     if (got < 0) {
       if (errno == EINTR) continue;
       throw Error(ErrorCode::io, "cannot be read: {}", system_message(errno)).at(path_).offset(offset);
@@ -99,7 +98,8 @@ std::vector<std::byte> File::read_range(std::uint64_t offset, std::uint64_t coun
 std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes) {
   const File file = File::open(path);
   if (file.size() > max_bytes) {
-    throw Error(ErrorCode::malformed, "has {} bytes, more than the {} that such a file may have", file.size(), max_bytes)
+    throw Error(ErrorCode::malformed, "has {} bytes, more than the {} that such a file may have", file.size(),
+                max_bytes)
         .at(file.path());
   }
   std::string text(static_cast<std::size_t>(file.size()), '\0');

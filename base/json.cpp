@@ -17,11 +17,13 @@ namespace {
 
 /// An input iterator that tells how far the lexer has read, which SAX events do not say.
 struct TrackingIterator {
+  // NOLINTBEGIN(readability-identifier-naming): the names that std::iterator_traits looks for
   using iterator_category = std::input_iterator_tag;
   using value_type = char;
   using difference_type = std::ptrdiff_t;
   using pointer = const char*;
   using reference = const char&;
+  // NOLINTEND(readability-identifier-naming)
 
   const char* at;
   const char** furthest;
@@ -38,7 +40,10 @@ struct TrackingIterator {
 /// "syntax error while parsing value - invalid literal; expected ..." out of the library's message, without the bytes of
 /// the file that it quotes: those may be many, and hostile.
 std::string reason_of(std::string_view message) {
-  if (const auto start = message.find("syntax error"); start != std::string_view::npos) message.remove_prefix(start);
+  for (const std::string_view noise : {"] ", "syntax error "}) {
+    const auto start = message.find(noise);
+    if (start != std::string_view::npos) message.remove_prefix(start + (noise == "] " ? noise.size() : 0));
+  }
   const auto quote = message.find("; last read");
   std::string reason(message.substr(0, std::min<std::size_t>(quote, 200)));
   if (quote == std::string_view::npos) return reason;

@@ -33,7 +33,7 @@ auto retry_interrupted(Call call) {
 
 /// Bytes that this user may still write to the file system of `fd`, or nothing where it does not keep count.
 std::optional<std::uint64_t> free_bytes(int fd) {
-  struct statvfs info {};
+  struct statvfs info{};
   if (::fstatvfs(fd, &info) != 0 || info.f_blocks == 0) return std::nullopt;
   return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
 }
@@ -53,13 +53,13 @@ bool is_same_file(const struct stat& a, const struct stat& b) { return a.st_dev 
 
 /// True when `path` still names the file behind `fd`.
 bool names_file(const std::filesystem::path& path, int fd) noexcept {
-  struct stat by_path {};
-  struct stat by_fd {};
+  struct stat by_path{};
+  struct stat by_fd{};
   return ::lstat(path.c_str(), &by_path) == 0 && ::fstat(fd, &by_fd) == 0 && is_same_file(by_path, by_fd);
 }
 
 void check_target(const std::filesystem::path& target, bool overwrite) {
-  struct stat info {};
+  struct stat info{};
   if (::lstat(target.c_str(), &info) != 0) return;
   if (!S_ISREG(info.st_mode) && !S_ISLNK(info.st_mode)) {
     throw Error(ErrorCode::invalid, "exists and is not a regular file").at(target.native());
@@ -103,16 +103,15 @@ OutputFile OutputFile::create(const std::filesystem::path& target, const OutputO
 
 void OutputFile::lock_partial(const OutputOptions& options) {
   const auto open_partial = [this](int flags) {
-    return FileDescriptor(retry_interrupted(
-        [&] { return ::open(partial_.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK | flags, 0666); }));
+    return FileDescriptor(retry_interrupted([&] {
+      return ::open(partial_.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK | flags, 0666);
+    }));
   };
   // The path may change hands between opening and locking: its holder commits or gives up. Then what we locked is the
   // finished target or an unlinked file, and we start over. Truncating before that check would destroy somebody's result.
   for (;;) {
-    bool is_stale = false;
     FileDescriptor fd = open_partial(O_CREAT | O_EXCL);
     if (!fd && errno == EEXIST) {
-      is_stale = true;
       fd = open_partial(0);
       if (!fd && errno == ENOENT) continue;
     }
@@ -126,7 +125,7 @@ void OutputFile::lock_partial(const OutputOptions& options) {
       }
       throw Error(ErrorCode::io, "cannot be created: {}", system_message(error)).at(partial_.native());
     }
-    struct stat info {};
+    struct stat info{};
     if (::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
       throw Error(ErrorCode::invalid, "exists and is not a regular file").at(partial_.native());
     }
@@ -138,6 +137,8 @@ void OutputFile::lock_partial(const OutputOptions& options) {
       }
     }
     if (!names_file(partial_, fd.get())) continue;
+    // An empty one holds nothing that anybody could miss; it may be a rival's that was created and not yet locked.
+    const bool is_stale = ::fstat(fd.get(), &info) == 0 && info.st_size > 0;
     if (is_stale && !options.replace_partial) {
       throw Error(ErrorCode::invalid, "was left by a run that did not finish").at(partial_.native());
     }
@@ -176,9 +177,10 @@ void OutputFile::preallocate(std::uint64_t bytes) {
   if (bytes > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
     throw write_error(fd_.get(), partial_, bytes, EFBIG);
   }
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd_.get(), &info) != 0) throw write_error(fd_.get(), partial_, bytes, errno);
-  const std::uint64_t held = static_cast<std::uint64_t>(info.st_blocks) * 512;  // st_blocks counts 512 bytes (man 3 stat)
+  const std::uint64_t held =
+      static_cast<std::uint64_t>(info.st_blocks) * 512;  // st_blocks counts 512 bytes (man 3 stat)
   // Asked first: a reservation that fails may fill the disk for a while before it does, and some cannot fail at all.
   if (const auto available = free_bytes(fd_.get()); available && bytes > held && bytes - held > *available) {
     throw write_error(fd_.get(), partial_, bytes, ENOSPC);
@@ -189,7 +191,7 @@ void OutputFile::preallocate(std::uint64_t bytes) {
       errno != ENOSYS) {
     const int error = errno;
     // Gives back what a failed reservation has taken, so that the bytes reported as free are true.
-    if (::ftruncate(fd_.get(), 0) != 0) throw write_error(fd_.get(), partial_, bytes, errno);
+    if (::ftruncate(fd_.get(), info.st_size) != 0) throw write_error(fd_.get(), partial_, bytes, errno);
     throw write_error(fd_.get(), partial_, bytes, error);
   }
   if (retry_interrupted([&] { return ::ftruncate(fd_.get(), size); }) != 0) {
