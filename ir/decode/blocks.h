@@ -7,8 +7,8 @@
 
 namespace regauge {
 
-/// Whether decode_blocks takes this type: every block type but q8_1. That one lives only inside ggml's matrix products
-/// and has no to_float in ggml's type traits, so there is no owner whose values ours could equal.
+/// Whether decode_blocks takes this type: every block type but q8_1. That one lives only inside ggml's matrix products,
+/// and ggml has no dequantize_row function for it, so there is no owner whose values ours could equal.
 bool can_decode(BlockType type) noexcept;
 
 /// The dequant reference: decodes whole blocks to f32 with the very bits that ggml's scalar dequantize_row_* gives on

@@ -6,8 +6,7 @@ namespace regauge::ggml_blocks {
 namespace {
 
 /// What the 16 codes stand for. Source: ggml-org/ggml src/ggml-common.h, kvalues_iq4nl.
-constexpr std::array<float, 16> kUnevenLevels{-127, -104, -83, -65, -49, -35, -22, -10,
-                                              1,    13,   25,  38,  53,  69,  89,  113};
+constexpr std::array<float, 16> kUnevenLevels{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 }  // namespace
 

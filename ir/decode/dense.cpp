@@ -21,7 +21,7 @@ void decode_numbers(std::span<const std::byte> values, std::span<float> out) noe
   decode_each<T>(values, out, [](T value) noexcept { return static_cast<float>(value); });
 }
 
-/// Decodes codes of 4 or 6 bits, packed from the lowest bit on: 24 bits are a whole number of either and of bytes.
+/// Decodes codes of 4 or 6 bits, packed from the lowest bit on; a code may start in one byte and end in the next.
 template <unsigned Bits, typename ToFloat>
 void decode_packed(std::span<const std::byte> values, std::span<float> out, ToFloat to_float) noexcept {
   std::uint32_t window = 0;
