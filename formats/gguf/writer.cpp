@@ -1,0 +1,189 @@
+#include "formats/gguf/writer.h"
+
+#include <concepts>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/limits.h"
+#include "base/text.h"
+#include "formats/gguf/header.h"
+#include "formats/positional_writer.h"
+
+namespace regauge::gguf {
+namespace {
+
+constexpr std::uint32_t kVersion = 3;
+
+/// Bytes of a header, growing.
+class HeaderBytes {
+ public:
+  template <typename T>
+    requires std::integral<T> || std::floating_point<T>
+  void add(T value) {
+    const auto bytes = bytes_of(value);
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  }
+
+  void add_raw(std::string_view text) {
+    const auto bytes = bytes_of(text);
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  }
+
+  void add(const std::string& text) {
+    if (text.size() > kMaxGgufStringBytes) {
+      throw Error(ErrorCode::unsupported, "a string of {} bytes is more than ggml reads", text.size());
+    }
+    add<std::uint64_t>(text.size());
+    add_raw(text);
+  }
+
+  void add(bool value) { add<std::uint8_t>(value ? 1 : 0); }
+
+  void add(const MetaArray& array) {
+    if (array.element == MetaType::array) throw Error(ErrorCode::unsupported, "ggml does not read arrays of arrays");
+    if (array.size() > kMaxGgufArrayElements) {
+      throw Error(ErrorCode::unsupported, "an array of {} elements is more than ggml reads", array.size());
+    }
+    add(static_cast<std::uint32_t>(array.element));
+    add<std::uint64_t>(array.size());
+    std::visit([this](const auto& values) { add_elements(values); }, array.values);
+  }
+
+  void add(const MetaValue& value) {
+    add(static_cast<std::uint32_t>(type_of(value)));
+    std::visit([this](const auto& alternative) { add(alternative); }, value);
+  }
+
+  void pad() { bytes_.resize(round_up(bytes_.size(), kDefaultAlignment)); }
+  std::uint64_t size() const noexcept { return bytes_.size(); }
+  std::vector<std::byte> take() { return std::move(bytes_); }
+
+ private:
+  template <typename T>
+  void add_elements(const std::vector<T>& values) {
+    const auto bytes = std::as_bytes(std::span(values));
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  }
+
+  void add_elements(const std::vector<std::string>& values) {
+    for (const std::string& value : values) add(value);
+  }
+
+  std::vector<std::byte> bytes_;
+};
+
+std::uint32_t type_id(const ArrayPlan& array) {
+  if (const auto* block = std::get_if<BlockType>(&array.element)) return ggml_type(*block).id;
+  return ggml_type(std::get<DType>(array.element))->id;
+}
+
+/// Keys that say how the source file was laid out; see create_writer.
+bool is_of_the_container(const Metadata::Entry& entry) {
+  if (entry.first == kAlignmentKey) return entry.second != MetaValue(kDefaultAlignment);
+  return entry.first == "split.no" || entry.first == "split.count" || entry.first == "split.tensors.count";
+}
+
+std::vector<const Metadata::Entry*> keys_to_write(const Metadata& metadata) {
+  std::vector<const Metadata::Entry*> kept;
+  std::set<std::string_view> seen;
+  for (const Metadata::Entry& entry : metadata.entries()) {
+    if (is_of_the_container(entry)) continue;
+    const std::string& key = entry.first;
+    // ggml refuses the first two; the third it would cut short.
+    if (key.empty()) throw Error(ErrorCode::unsupported, "a key is empty");
+    if (!seen.insert(key).second) throw Error(ErrorCode::unsupported, "key '{}' is given twice", excerpt(key));
+    if (key.find('\0') != std::string::npos) throw Error(ErrorCode::unsupported, "key '{}' holds a NUL", excerpt(key));
+    kept.push_back(&entry);
+  }
+  return kept;
+}
+
+class FileWriter final : public PositionalWriter {
+ public:
+  FileWriter(const std::filesystem::path& target, const WriteOptions& options)
+      : PositionalWriter(create_output(target, options)) {}
+
+  void begin(const Metadata& metadata, std::span<const ArrayPlan> arrays) override {
+    std::uint64_t data_bytes = 0;
+    std::vector<Extent> extents = place(arrays, data_bytes);
+    const auto keys = keys_to_write(metadata);
+    HeaderBytes header;
+    header.add_raw(kMagic);
+    header.add(kVersion);
+    header.add<std::uint64_t>(arrays.size());
+    header.add<std::uint64_t>(keys.size());
+    for (const Metadata::Entry* entry : keys) {
+      try {
+        header.add(entry->first);
+        header.add(entry->second);
+      } catch (const Error& error) {
+        throw Error(error.code(), "key '{}': {}", excerpt(entry->first), error.message());
+      }
+    }
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      header.add(arrays[i].name);
+      header.add(static_cast<std::uint32_t>(arrays[i].shape.rank()));
+      const auto& dims = arrays[i].shape.dims;
+      for (auto dim = dims.rbegin(); dim != dims.rend(); ++dim) header.add(*dim);
+      header.add(type_id(arrays[i]));
+      header.add(extents[i].offset);
+    }
+    // A file without tensors ends with its last key, as gguf-py leaves it.
+    if (!arrays.empty()) header.pad();
+    start(header.take(), std::move(extents), data_bytes);
+  }
+
+ private:
+  /// The place of each tensor; `data_bytes` becomes the length of the section, padding included.
+  static std::vector<Extent> place(std::span<const ArrayPlan> arrays, std::uint64_t& data_bytes) {
+    // Room for the header and the last padding below what a file offset can say.
+    constexpr std::uint64_t kMaxDataBytes = std::uint64_t{1} << 62;
+    std::vector<Extent> extents;
+    std::set<std::string_view> names;
+    for (const ArrayPlan& array : arrays) {
+      if (const auto reason = can_hold(array)) throw Error(ErrorCode::unsupported, "{}", *reason).tensor(array.name);
+      if (!names.insert(array.name).second) throw Error(ErrorCode::invalid, "two arrays have this name").tensor(array.name);
+      extents.push_back({data_bytes, array.bytes()});
+      const auto end = checked_add(data_bytes, array.bytes());
+      if (!end || *end > kMaxDataBytes) {
+        throw Error(ErrorCode::invalid, "the arrays are too large for one file").tensor(array.name);
+      }
+      data_bytes = round_up(*end, kDefaultAlignment);
+    }
+    return extents;
+  }
+};
+
+}  // namespace
+
+std::optional<std::string> can_hold(const ArrayPlan& array) {
+  const auto* dtype = std::get_if<DType>(&array.element);
+  if (dtype != nullptr && ggml_type(*dtype) == nullptr) return fmt::format("ggml has no type for {}", name(*dtype));
+  if (array.name.size() >= kGgufNameBytes) {
+    return fmt::format("the name has {} bytes, more than the {} that ggml reads", array.name.size(), kGgufNameBytes - 1);
+  }
+  if (array.name.find('\0') != std::string::npos) return "the name holds a NUL";
+  if (array.shape.rank() > kMaxGgufDims) {
+    return fmt::format("{} dimensions, more than the {} that ggml reads", array.shape.rank(), kMaxGgufDims);
+  }
+  const auto elements = array.shape.checked_elements();
+  if (!elements) return fmt::format("shape {} has too many elements", to_string(array.shape));
+  if (const auto* block = std::get_if<BlockType>(&array.element)) {
+    if (array.shape.rank() < 2) return fmt::format("{} blocks need rows, two dimensions", name(*block));
+    if (array.shape.columns() % block_elements(*block) != 0) {
+      return fmt::format("rows of {} elements are no multiple of the {} in a block of {}", array.shape.columns(),
+                         block_elements(*block), name(*block));
+    }
+  }
+  return std::nullopt;
+}
+
+std::unique_ptr<Writer> create_writer(const std::filesystem::path& target, const WriteOptions& options) {
+  return std::make_unique<FileWriter>(target, options);
+}
+
+}  // namespace regauge::gguf
