@@ -1,0 +1,15 @@
+#pragma once
+
+#include <memory>
+
+#include "models/architecture.h"
+#include "models/qwen3_5/config.h"
+#include "models/qwen3_5/names.h"
+
+namespace regauge::qwen3_5 {
+
+/// The architecture when `checkpoint` names this family: a model_type or architectures entry of config.json, or
+/// general.architecture qwen35, qwen35moe or (a tower without DeepStack) clip. See regauge::recognise().
+std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint);
+
+}  // namespace regauge::qwen3_5

@@ -1,0 +1,19 @@
+#include "models/architecture.h"
+#include "models/qwen3_5/qwen3_5.h"
+
+namespace regauge {
+
+std::string_view name(OutputKind kind) {
+  switch (kind) {
+    case OutputKind::model: return "model";
+    case OutputKind::mmproj: return "mmproj";
+    case OutputKind::mtp: return "mtp";
+    case OutputKind::adapter: return "adapter";
+  }
+  return "?";
+}
+
+// A new architecture adds its line here and a folder of its own.
+std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint) { return qwen3_5::recognise(checkpoint); }
+
+}  // namespace regauge
