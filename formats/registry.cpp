@@ -9,6 +9,9 @@
 #include "base/text.h"
 #include "formats/format.h"
 #include "formats/gguf/gguf.h"
+#include "formats/gptq/gptq.h"
+#include "formats/gptq/gptq.h"
+#include "formats/mlx/mlx.h"
 #include "formats/safetensors/safetensors.h"
 
 namespace regauge {
@@ -19,6 +22,8 @@ namespace {
 // names; what neither of them claims is plain safetensors.
 const std::array kFormats = {
     &kGgufFormat,
+    &kGptqFormat,
+    &kMlxFormat,
     &kSafetensorsFormat,
 };
 

@@ -1,0 +1,206 @@
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/text.h"
+#include "formats/mlx/module.h"
+#include "formats/safetensors/safetensors.h"
+#include "ir/transposed_rows.h"
+
+namespace regauge::mlx {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kConfigFile = "adapter_config.json";
+constexpr const char* kWeightsFile = "adapters.safetensors";
+
+/// Why an adapter cannot be parts of its weights; nothing when it can. The factors are a plain product there, so a scale
+/// other than 1 has no place, and neither has DoRA's magnitude.
+std::optional<std::string> objection(const fs::path& path) {
+  const std::string file = path.native();
+  const Json config =
+      parse_json(read_text_file(path, kMaxConfigBytes), file, {.duplicates = JsonDuplicates::keep_last});
+  if (!config.is_object()) throw Error(ErrorCode::malformed, "is no JSON object").at(file);
+  try {
+    const std::string type = get_string(config, "fine_tune_type").value_or("lora");
+    if (type != "lora") return fmt::format("it is of type '{}'", excerpt(type));
+    const Json* parameters = get_object(config, "lora_parameters");
+    if (parameters == nullptr) return "its config has no lora_parameters";
+    const auto scale = get_double(*parameters, "scale");
+    if (!scale || *scale != 1)
+      return fmt::format("its scale is {}, and factors are added as they are", scale.value_or(0));
+    if (const auto rank = get_int(*parameters, "rank"); rank && *rank < 1) {
+      throw Error(ErrorCode::malformed, "an adapter of rank {} corrects nothing", *rank);
+    }
+  } catch (Error& error) {
+    throw std::move(error.at(file));
+  }
+  return std::nullopt;
+}
+
+struct Factors {
+  std::optional<std::size_t> a, b;
+};
+
+Error wrong(const Checkpoint& checkpoint, std::size_t index, const std::string& message) {
+  const StoredArray& array = checkpoint.arrays[index];
+  return Error(ErrorCode::malformed, "{}", message)
+      .tensor(excerpt(array.name))
+      .at(checkpoint.files[array.file].file->path())
+      .offset(array.offset);
+}
+
+Part factor_part(const Checkpoint& checkpoint, std::size_t index, PartId id, std::int64_t rows, std::int64_t columns,
+                 bool transposed) {
+  const StoredArray& array = checkpoint.arrays[index];
+  const DType dtype = std::get<DType>(array.element);
+  const auto element = static_cast<std::size_t>(bits(dtype)) / 8;
+  const auto& file = checkpoint.files[array.file].file;
+  Part part{id, dtype, {rows, columns}, nullptr};
+  if (transposed) {
+    part.rows = std::make_shared<TransposedRows>(file, array.offset, columns, rows, element);
+  } else {
+    part.rows = std::make_shared<FileRows>(file, array.offset, rows, static_cast<std::size_t>(columns) * element);
+  }
+  return part;
+}
+
+bool is_factor(const StoredArray& array) {
+  const auto* dtype = std::get_if<DType>(&array.element);
+  const bool usual = dtype != nullptr && (*dtype == DType::f16 || *dtype == DType::bf16 || *dtype == DType::f32);
+  return usual && array.shape.rank() == 2;
+}
+
+/// A linear layer has lora_a [K, r] and lora_b [r, N]; an embedding of N rows lora_a [N, r] and lora_b [r, K]. Roles go by
+/// the kind of module: for a square one both fit.
+void attach(const Checkpoint& checkpoint, const Factors& factors, Tensor& tensor) {
+  const Shape& a = checkpoint.arrays[*factors.a].shape;
+  const Shape& b = checkpoint.arrays[*factors.b].shape;
+  const std::int64_t n = tensor.shape.dims[0];
+  const std::int64_t k = tensor.shape.dims[1];
+  const std::int64_t rank = a.dims[1];
+  const bool embedding = tensor.name.ends_with("embed_tokens.weight");
+  const bool fits =
+      b.dims[0] == rank && (embedding ? a.dims[0] == n && b.dims[1] == k : a.dims[0] == k && b.dims[1] == n);
+  if (!fits || rank == 0) {
+    throw wrong(checkpoint, *factors.a,
+                fmt::format("factors {} and {} do not go with a weight of {}", to_string(a), to_string(b),
+                            to_string(tensor.shape)));
+  }
+  if (tensor.has_low_rank()) throw wrong(checkpoint, *factors.a, "the weight has low-rank factors already");
+  const std::size_t into = embedding ? *factors.b : *factors.a;
+  const std::size_t out_of = embedding ? *factors.a : *factors.b;
+  tensor.parts.push_back(factor_part(checkpoint, into, PartId::lowrank_a, rank, k, !embedding));
+  tensor.parts.push_back(factor_part(checkpoint, out_of, PartId::lowrank_b, n, rank, !embedding));
+  tensor.arrays.push_back(*factors.a);
+  tensor.arrays.push_back(*factors.b);
+}
+
+/// Adds the adapter's file and arrays; returns the index of its first array.
+std::size_t append(Checkpoint& checkpoint, const fs::path& weights, const std::string& name) {
+  Checkpoint adapter = open_safetensors(probe(weights));
+  const std::size_t first_file = checkpoint.files.size();
+  const std::size_t first_array = checkpoint.arrays.size();
+  for (SourceFile& file : adapter.files) {
+    file.name = name;
+    checkpoint.files.push_back(std::move(file));
+  }
+  for (StoredArray& array : adapter.arrays) {
+    array.file += first_file;
+    checkpoint.arrays.push_back(std::move(array));
+  }
+  checkpoint.check_array_names();
+  for (Tensor& tensor : adapter.tensors) {
+    for (std::size_t& array : tensor.arrays) array += first_array;
+    checkpoint.tensors.push_back(std::move(tensor));
+  }
+  std::erase_if(checkpoint.sidecars, [&](const Sidecar& sidecar) { return sidecar.name == name; });
+  return first_array;
+}
+
+void attach_all(Checkpoint& checkpoint, std::size_t first_array, FindingTally& tally) {
+  std::map<std::string, Factors> pairs;
+  for (std::size_t i = first_array; i < checkpoint.arrays.size(); ++i) {
+    const StoredArray& array = checkpoint.arrays[i];
+    const bool is_a = array.name.ends_with(".lora_a");
+    if (!is_a && !array.name.ends_with(".lora_b")) {
+      tally.add(Severity::warning, "adapter-array-unknown", "an adapter's array is no low-rank factor", array.name);
+    } else if (!is_factor(array)) {
+      tally.add(Severity::warning, "adapter-array-unknown",
+                "factors of stacked experts or of an odd type are carried, not attached", array.name);
+    } else {
+      Factors& pair = pairs[array.name.substr(0, array.name.size() - std::string_view(".lora_a").size())];
+      (is_a ? pair.a : pair.b) = i;
+    }
+  }
+  std::unordered_map<std::string_view, std::size_t> weights;
+  for (std::size_t t = 0; t < checkpoint.tensors.size(); ++t) weights.emplace(checkpoint.tensors[t].name, t);
+  std::vector<bool> absorbed(checkpoint.arrays.size());
+  for (const auto& [module, pair] : pairs) {
+    const auto weight = weights.find(module + ".weight");
+    if (weight == weights.end() || checkpoint.tensors[weight->second].shape.rank() != 2) {
+      tally.add(Severity::warning, "lowrank-without-module", "low-rank factors correct no weight of this checkpoint",
+                module);
+      continue;
+    }
+    if (!pair.a || !pair.b) throw wrong(checkpoint, pair.a ? *pair.a : *pair.b, "the other low-rank factor is missing");
+    attach(checkpoint, pair, checkpoint.tensors[weight->second]);
+    absorbed[*pair.a] = absorbed[*pair.b] = true;
+  }
+  std::erase_if(checkpoint.tensors,
+                [&](const Tensor& tensor) { return tensor.arrays.size() == 1 && absorbed[tensor.arrays[0]]; });
+}
+
+}  // namespace
+
+void attach_adapter(Checkpoint& checkpoint, const OpenOptions& options) {
+  fs::path folder;
+  std::string name;
+  if (options.adapter) {
+    folder = *options.adapter;
+    name = (fs::path("adapter") / kWeightsFile).native();
+    std::error_code ignored;
+    if (!fs::is_regular_file(folder / kWeightsFile, ignored) || !fs::is_regular_file(folder / kConfigFile, ignored)) {
+      throw Error(ErrorCode::not_found, "is no MLX adapter: it lacks {} or {}", kConfigFile, kWeightsFile)
+          .at(folder.native());
+    }
+    if (const auto reason = objection(folder / kConfigFile)) {
+      throw Error(ErrorCode::unsupported, "this adapter cannot be attached: {}", *reason).at(folder.native());
+    }
+  } else {
+    if (!options.find_adapter) return;
+    const auto found = std::ranges::find_if(
+        checkpoint.sidecars, [](const Sidecar& sidecar) { return fs::path(sidecar.name).filename() == kWeightsFile; });
+    if (found == checkpoint.sidecars.end()) return;
+    name = found->name;
+    const fs::path relative = fs::path(name).parent_path();
+    folder = checkpoint.folder / relative;
+    const bool configured = checkpoint.has_sidecar((relative / kConfigFile).native());
+    const auto reason =
+        configured ? objection(folder / kConfigFile) : std::optional<std::string>("it has no adapter_config.json");
+    if (reason) {
+      checkpoint.findings.push_back({Severity::warning,
+                                     "adapter-not-attached",
+                                     fmt::format("an adapter lies inside and is not used: {}", *reason),
+                                     name,
+                                     {}});
+      return;
+    }
+  }
+  FindingTally tally;
+  attach_all(checkpoint, append(checkpoint, folder / kWeightsFile, name), tally);
+  tally.move_to(checkpoint.findings, name);
+}
+
+}  // namespace regauge::mlx
