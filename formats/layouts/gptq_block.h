@@ -18,7 +18,7 @@ inline constexpr std::int64_t kGptqBlock = 32;
 template <int... kWidths>
 struct GptqPlanes {
   static constexpr int kBits = (kWidths + ...);
-  static constexpr std::int64_t kBlockBytes = 4 * kBits;
+  static constexpr std::int64_t kBlockBytes = std::int64_t{4} * kBits;
   /// The 32 codes of a block, 8 to a u64.
   using Codes = std::array<std::uint64_t, 4>;
 
@@ -43,7 +43,7 @@ struct GptqPlanes {
     codes[1] |= spread_8<kWidth>(packed_eight<kWidth, 1>(words)) << shift;
     codes[2] |= spread_8<kWidth>(packed_eight<kWidth, 2>(words)) << shift;
     codes[3] |= spread_8<kWidth>(packed_eight<kWidth, 3>(words)) << shift;
-    words += 4 * kWidth;
+    words += std::ptrdiff_t{4} * kWidth;
     shift += kWidth;
   }
 
@@ -51,14 +51,14 @@ struct GptqPlanes {
   // block word by word: at 3 bits, loads that straddle those stores cost three quarters of the speed.
   template <int kWidth, int kEight>
   static std::uint64_t packed_eight(const std::byte* words) noexcept {
-    constexpr int kWord = 8 * kWidth * kEight / 32;
+    constexpr std::ptrdiff_t kWord = std::ptrdiff_t{8} * kWidth * kEight / 32 * 4;
     constexpr int kShift = 8 * kWidth * kEight % 32;
-    std::uint64_t packed = load_le<std::uint32_t>(words + 4 * kWord) >> kShift;
+    std::uint64_t packed = load_le<std::uint32_t>(words + kWord) >> kShift;
     if constexpr (kShift + 8 * kWidth > 32) {
-      packed |= static_cast<std::uint64_t>(load_le<std::uint32_t>(words + 4 * (kWord + 1))) << (32 - kShift);
+      packed |= static_cast<std::uint64_t>(load_le<std::uint32_t>(words + kWord + 4)) << (32 - kShift);
     }
     if constexpr (kShift + 8 * kWidth > 64) {
-      packed |= static_cast<std::uint64_t>(load_le<std::uint32_t>(words + 4 * (kWord + 2))) << (64 - kShift);
+      packed |= static_cast<std::uint64_t>(load_le<std::uint32_t>(words + kWord + 8)) << (64 - kShift);
     }
     return packed;
   }

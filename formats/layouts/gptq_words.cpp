@@ -31,7 +31,7 @@ void for_each_tile(std::int64_t n, std::int64_t k, Visitor&& visit) {
 template <typename Planes>
 void unpack_columns(std::int64_t n, std::int64_t k, const std::byte* words, std::uint8_t* codes) noexcept {
   for_each_tile(n, k, [&](std::int64_t column, std::int64_t code) {
-    std::array<std::byte, Planes::kBlockBytes> block;
+    std::array<std::byte, Planes::kBlockBytes> block{};
     const std::byte* from = words + (code / kGptqBlock * Planes::kBits * n + column) * 4;
     for (int word = 0; word < Planes::kBits; ++word, from += n * 4) std::memcpy(block.data() + word * 4, from, 4);
     const auto unpacked = Planes::unpack(block.data());
@@ -46,7 +46,7 @@ void pack_columns(std::int64_t n, std::int64_t k, const std::uint8_t* codes, std
     typename Planes::Codes unpacked;
     std::memcpy(unpacked.data(), codes + column * k + code, sizeof unpacked);
     for (const auto eight : unpacked) seen |= eight;
-    std::array<std::byte, Planes::kBlockBytes> block;
+    std::array<std::byte, Planes::kBlockBytes> block{};
     Planes::pack(unpacked, block.data());
     std::byte* to = words + (code / kGptqBlock * Planes::kBits * n + column) * 4;
     for (int word = 0; word < Planes::kBits; ++word, to += n * 4) std::memcpy(to, block.data() + word * 4, 4);

@@ -89,7 +89,7 @@ void restore_marlin_scales(MarlinScaleOrder order, std::span<const std::uint16_t
 
 void unpack_marlin_zeros(int bits, std::span<const std::byte> words, std::span<std::uint8_t> zeros) {
   require_zeros(bits, words.size(), zeros.size());
-  std::array<std::uint8_t, kGroupedRun> stored;
+  std::array<std::uint8_t, kGroupedRun> stored{};
   const std::size_t run_bytes = packed_bytes(kGroupedRun, bits);
   for (std::size_t run = 0; run < zeros.size() / kGroupedRun; ++run) {
     unpack_bits(words.subspan(run * run_bytes, run_bytes), bits, stored);
@@ -99,7 +99,7 @@ void unpack_marlin_zeros(int bits, std::span<const std::byte> words, std::span<s
 
 void pack_marlin_zeros(int bits, std::span<const std::uint8_t> zeros, std::span<std::byte> words) {
   require_zeros(bits, words.size(), zeros.size());
-  std::array<std::uint8_t, kGroupedRun> stored;
+  std::array<std::uint8_t, kGroupedRun> stored{};
   const std::size_t run_bytes = packed_bytes(kGroupedRun, bits);
   for (std::size_t run = 0; run < zeros.size() / kGroupedRun; ++run) {
     for (std::size_t p = 0; p < kGroupedRun; ++p) stored[p] = zeros[run * kGroupedRun + zero_source(bits, p)];

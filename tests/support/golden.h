@@ -25,7 +25,7 @@ std::filesystem::path sample_path(const std::string& relative);
 #define REGAUGE_GOLDEN_OR_SKIP(variable, relative)                                                     \
   const auto variable##_found = ::regauge::testing::find_golden(relative);                             \
   if (!variable##_found) GTEST_SKIP() << "golden data " << (relative) << " not here: set REGAUGE_GOLDEN"; \
-  const std::filesystem::path variable = *variable##_found
+  const std::filesystem::path& variable = *variable##_found
 
 /// A whole safetensors file in memory, read by code that shares nothing with the library under test.
 class GoldenFile {

@@ -94,7 +94,7 @@ INSTANTIATE_TEST_SUITE_P(Types, GgmlGolden,
 
 // The tensor data of a little GGUF v3 file, read by hand: name, ggml type and offset of each tensor.
 struct GgufTensor {
-  std::uint32_t type;
+  std::uint32_t type = 0;
   std::span<const std::byte> data;
 };
 

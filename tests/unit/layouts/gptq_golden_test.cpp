@@ -2,6 +2,8 @@
 #include <set>
 #include <string>
 
+#include <fmt/format.h>
+
 #include "formats/layouts/gptq_words.h"
 #include "tests/support/golden.h"
 #include "tests/unit/layouts/words.h"
@@ -97,7 +99,7 @@ std::vector<std::string> grid_files() {
     for (const std::string group : {"32", "64", "128", "all"}) {
       for (const std::string zeros : {"sym", "asym"}) {
         for (const std::string act : {"act", "noact"}) {
-          files.push_back("grid/b" + bits + "_g" + group + "_" + zeros + "_" + act + ".safetensors");
+          files.push_back(fmt::format("grid/b{}_g{}_{}_{}.safetensors", bits, group, zeros, act));
         }
       }
     }

@@ -128,7 +128,7 @@ TEST(GptqZeros, RunsOfOneQuantumMakeUpTheRow) {
 
 struct Case {
   GptqLayout layout;
-  ZeroConvention convention;
+  ZeroConvention convention = ZeroConvention::v2;
 };
 
 Case any_case() {

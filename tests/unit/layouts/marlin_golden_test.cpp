@@ -2,6 +2,8 @@
 #include <set>
 #include <string>
 
+#include <fmt/format.h>
+
 #include "formats/layouts/gptq_words.h"
 #include "formats/layouts/marlin.h"
 #include "tests/support/golden.h"
@@ -122,7 +124,7 @@ std::vector<std::string> runtime_files() {
   for (const std::string bits : {"4", "8"}) {
     for (const std::string shape : {"g32_act_128x64", "g32_noact_128x64", "g64_act_256x64", "g64_noact_256x64",
                                     "g128_act_256x128", "g128_noact_256x128", "gall_noact_256x64"}) {
-      files.push_back("gptq_marlin_b" + bits + "_" + shape + ".safetensors");
+      files.push_back(fmt::format("gptq_marlin_b{}_{}.safetensors", bits, shape));
     }
   }
   return files;

@@ -104,7 +104,7 @@ class MlxAffineGolden : public ::testing::TestWithParam<std::string> {};
 TEST_P(MlxAffineGolden, CodesDecodeToMlxsOwnValuesAndGoBack) {
   REGAUGE_GOLDEN_OR_SKIP(path, "mlx/affine_" + GetParam() + ".safetensors");
   const GoldenFile file(path);
-  const std::regex pattern("(affine\\.b(\\d)\\.g\\d+\\.\\w+)\\.weight");
+  const std::regex pattern(R"((affine\.b(\d)\.g\d+\.\w+)\.weight)");
   std::size_t packed = 0;
   std::size_t decoded = 0;
   for (const auto& [name, entry] : file.entries()) {
@@ -123,8 +123,8 @@ INSTANTIATE_TEST_SUITE_P(Types, MlxAffineGolden, ::testing::Values("f32", "bf16"
 TEST(MlxGolden, RandomWordsDecodeToMlxsOwnValues) {
   REGAUGE_GOLDEN_OR_SKIP(path, "mlx/raw_codes.safetensors");
   const GoldenFile file(path);
-  const std::regex affine("(raw\\.b(\\d)\\.g\\d+)\\.weight");
-  const std::regex fp("(raw\\.(mxfp4|mxfp8|nvfp4))\\.weight");
+  const std::regex affine(R"((raw\.b(\d)\.g\d+)\.weight)");
+  const std::regex fp(R"((raw\.(mxfp4|mxfp8|nvfp4))\.weight)");
   std::size_t compared = 0;
   for (const auto& [name, entry] : file.entries()) {
     if (entry.dtype != "U32") continue;
@@ -145,7 +145,7 @@ TEST(MlxGolden, RandomWordsDecodeToMlxsOwnValues) {
 TEST(MlxGolden, FloatModesAreTheSameStreams) {
   REGAUGE_GOLDEN_OR_SKIP(path, "mlx/fp_modes.safetensors");
   const GoldenFile file(path);
-  const std::regex pattern("((mxfp4|mxfp8|nvfp4)\\.\\w+)\\.weight");
+  const std::regex pattern(R"(((mxfp4|mxfp8|nvfp4)\.\w+)\.weight)");
   std::size_t compared = 0;
   for (const auto& [name, entry] : file.entries()) {
     if (entry.dtype != "U32") continue;
@@ -160,7 +160,7 @@ TEST(MlxGolden, FloatModesAreTheSameStreams) {
 TEST(MlxGolden, StackedExpertsAndScaledTensorsAreTheSameStreams) {
   REGAUGE_GOLDEN_OR_SKIP(path, "mlx/stacked_and_global.safetensors");
   const GoldenFile file(path);
-  const std::regex affine("(affine3d\\.b(\\d)\\.g\\d+\\.bf16)\\.weight");
+  const std::regex affine(R"((affine3d\.b(\d)\.g\d+\.bf16)\.weight)");
   std::size_t compared = 0;
   for (const auto& [name, entry] : file.entries()) {
     if (entry.dtype != "U32" || name == "nvfp4gs.bf16.weight") continue;

@@ -68,7 +68,8 @@ TEST(MlxStream, RowsMustFillWholeWords) {
   EXPECT_EQ(mlx_row_bytes(1, 32), 4);
   for (const auto& [bits, columns] :
        {std::pair{4, 4}, {8, 2}, {6, 8}, {5, 16}, {3, 8}, {1, 16}, {4, -8}, {0, 32}, {9, 32}}) {
-    EXPECT_EQ(error_code_of([&] { (void)mlx_row_bytes(bits, columns); }), ErrorCode::invalid) << bits << " " << columns;
+    const auto call = [b = bits, c = columns] { (void)mlx_row_bytes(b, c); };  // clang 14 captures no bindings by name
+    EXPECT_EQ(error_code_of(call), ErrorCode::invalid) << bits << " " << columns;
   }
 }
 
