@@ -72,7 +72,8 @@ class CopyRows final : public RowMaker {
     std::int64_t done = 0;
     for (const AxisMap::Run& run : to.runs()) {
       std::int64_t at = run.begin;
-      for (const AxisMap::Run& part : from.slice(done, run.length).runs()) {
+      const AxisMap wanted = from.slice(done, run.length);
+      for (const AxisMap::Run& part : wanted.runs()) {
         std::memcpy(out.data() + at / unit_.elements * unit_.bytes, source.data() + part.begin / unit_.elements * unit_.bytes,
                     static_cast<std::size_t>(part.length / unit_.elements * unit_.bytes));
         at += part.length;

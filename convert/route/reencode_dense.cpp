@@ -69,7 +69,8 @@ class DenseRows final : public RowMaker {
       std::int64_t done = 0;
       for (const AxisMap::Run& gap : to.runs()) {
         std::int64_t at = gap.begin;
-        for (const AxisMap::Run& part : from.slice(done, gap.length).runs()) {
+        const AxisMap wanted = from.slice(done, gap.length);
+        for (const AxisMap::Run& part : wanted.runs()) {
           change(op, row.subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.length)),
                  target.subspan(static_cast<std::size_t>(at)), loss);
           at += part.length;

@@ -29,7 +29,8 @@ std::vector<RowRun> row_runs(const Target& target, RowRange rows) {
     if (begin >= end) continue;
     std::int64_t at = begin;
     const auto map = piece.view.rows ? *piece.view.rows : AxisMap::identity(piece.rows.size());
-    for (const AxisMap::Run& run : map.slice(begin - piece.target_row, end - begin).runs()) {
+    const AxisMap wanted = map.slice(begin - piece.target_row, end - begin);
+    for (const AxisMap::Run& run : wanted.runs()) {
       const std::int64_t first = piece.rows.begin + run.begin;
       runs.push_back({&piece, {first, first + run.length}, at});
       at += run.length;

@@ -1,0 +1,207 @@
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/render.h"
+#include "base/text.h"
+#include "cli/app.h"
+#include "cli/terminal.h"
+#include "convert/execute.h"
+#include "convert/plan.h"
+#include "convert/render.h"
+#include "formats/format.h"
+#include "models/architecture.h"
+
+namespace regauge::cli {
+namespace {
+
+std::atomic<bool> interrupted = false;
+
+void note_interrupt(int) { interrupted = true; }
+
+struct ConvertArguments {
+  std::string source;
+  std::string target;
+  std::string to;
+  std::string dtype;
+  std::string dense;
+  std::vector<std::string> allow;
+  std::string require;
+  std::vector<std::string> drop;
+  std::string name;
+  std::string adapter;
+  std::string zeros = "auto";
+  int threads = 0;
+  bool dry_run = false;
+  bool json = false;
+  bool force = false;
+  bool quiet = false;
+};
+
+std::optional<DType> dtype_option(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  if (text == "f32") return DType::f32;
+  if (text == "f16") return DType::f16;
+  return DType::bf16;
+}
+
+std::string target_format(const ConvertArguments& arguments) {
+  if (!arguments.to.empty()) return arguments.to;
+  const std::string extension = std::filesystem::path(arguments.target).extension().string();
+  if (extension == ".gguf") return "gguf";
+  if (extension == ".safetensors") return "safetensors";
+  throw Error(ErrorCode::invalid, "'{}' does not tell its format: name it .gguf or .safetensors, or say --to", arguments.target);
+}
+
+ConvertOptions options_of(const ConvertArguments& arguments) {
+  ConvertOptions options;
+  options.format = target_format(arguments);
+  options.dtype = dtype_option(arguments.dtype);
+  options.dense = dtype_option(arguments.dense);
+  // A safetensors file has no quantized encodings, so the type of its values is the type of all of them.
+  if (options.format == "safetensors" && !options.dense) options.dense = options.dtype;
+  for (const std::string& loss : arguments.allow) options.allow_dense = options.allow_dense || loss == "dense";
+  if (!arguments.require.empty()) options.require = fidelity_from_name(arguments.require);
+  for (const std::string& part : arguments.drop) {
+    options.drop_vision = options.drop_vision || part == "vision";
+    options.drop_mtp = options.drop_mtp || part == "mtp";
+    options.drop_eora = options.drop_eora || part == "eora";
+    options.drop_foreign = options.drop_foreign || part == "foreign";
+  }
+  options.model_name = arguments.name;
+  options.overwrite = arguments.force;
+  options.replace_partial = arguments.force;
+  options.threads = arguments.threads;
+  return options;
+}
+
+OpenOptions open_options_of(const ConvertArguments& arguments) {
+  OpenOptions options;
+  if (arguments.zeros == "v1") options.zeros = ZerosLabel::v1;
+  if (arguments.zeros == "v2") options.zeros = ZerosLabel::v2;
+  if (!arguments.adapter.empty()) options.adapter = arguments.adapter;
+  return options;
+}
+
+/// One line on a terminal's stderr, rewritten at most ten times a second and wiped at the end.
+class ProgressLine {
+ public:
+  explicit ProgressLine(bool shown) : shown_(shown) {}
+  ~ProgressLine() {
+    if (drawn_) fmt::print(stderr, "\r\x1b[K");
+  }
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+
+  void show(const Progress& progress) {
+    const auto now = Clock::now();
+    if (!shown_ || now - last_ < std::chrono::milliseconds(100)) return;
+    last_ = now;
+    drawn_ = true;
+    const double seconds = std::chrono::duration<double>(now - start_).count();
+    const double rate = static_cast<double>(progress.bytes_done) / std::max(seconds, 1e-3);
+    const double left = static_cast<double>(progress.bytes_total - progress.bytes_done) / std::max(rate, 1.0);
+    fmt::print(stderr, "\r\x1b[K{} of {}, {:.0f} MB/s, {:.0f} s left  {}", format_bytes(progress.bytes_done),
+               format_bytes(progress.bytes_total), rate / 1e6, left, printable(excerpt(progress.tensor, 60)));
+    std::fflush(stderr);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool shown_;
+  bool drawn_ = false;
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point last_ = start_;
+};
+
+bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
+  std::error_code ignored;
+  return std::filesystem::equivalent(a, b, ignored);
+}
+
+/// A target that is one of the source's own files would be replaced while it is read.
+void refuse_overwriting_source(const Checkpoint& source, const Plan& plan) {
+  for (const PlannedOutput& output : plan.outputs) {
+    for (const SourceFile& file : source.files) {
+      if (same_file(output.path, file.file->path())) {
+        throw Error(ErrorCode::invalid, "the target is a file of the source").at(output.path.string());
+      }
+    }
+  }
+}
+
+int run_convert(const ConvertArguments& arguments) {
+  const ConvertOptions options = options_of(arguments);
+  if (std::filesystem::is_directory(arguments.target)) {
+    throw Error(ErrorCode::unsupported, "{} is written as one file, and this is a directory", options.format).at(arguments.target);
+  }
+  const Checkpoint source = open_checkpoint(arguments.source, open_options_of(arguments));
+  const auto architecture = recognise(source);
+  const Plan plan = plan_conversion(source, architecture.get(), arguments.target, options);
+  refuse_overwriting_source(source, plan);
+  if (!arguments.quiet && !arguments.json) {
+    fmt::print(stderr, "{}{}", render_findings(source.findings), render_findings(plan.findings));
+  }
+  if (arguments.dry_run) {
+    print(arguments.json ? convert_to_json(source, plan, nullptr).dump(2) + "\n" : render_plan(source, plan));
+    return kExitYes;
+  }
+  std::signal(SIGINT, note_interrupt);
+  std::signal(SIGTERM, note_interrupt);
+  Report report;
+  {
+    ProgressLine line(stderr_is_terminal() && !arguments.quiet && !arguments.json);
+    report = execute(plan, source, options, [&](const Progress& progress) { line.show(progress); }, &interrupted);
+  }
+  if (arguments.json) {
+    print(convert_to_json(source, plan, &report).dump(2) + "\n");
+  } else if (!arguments.quiet) {
+    print(render_report(source, plan, report));
+  }
+  return kExitYes;
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app, Command& chosen) {
+  auto arguments = std::make_shared<ConvertArguments>();
+  CLI::App* command = app.add_subcommand("convert", "Write a checkpoint in another format, packed to packed where that is exact");
+  command->add_option("SRC", arguments->source, "Checkpoint: a directory or a file")->required();
+  command->add_option("DST", arguments->target, "Target file; .gguf and .safetensors tell the format")->required();
+  command->add_option("--to", arguments->to, "Target format (default: by DST's extension)")->check(CLI::IsMember({"gguf", "safetensors"}));
+  const CLI::IsMember dtypes({"f32", "f16", "bf16"});
+  command->add_option("--dtype", arguments->dtype, "Type of tensors that are dense in SRC (default: as they are)")->check(dtypes);
+  command->add_option("--dense", arguments->dense, "Decode every quantized tensor into this type")->check(dtypes);
+  command->add_option("--allow", arguments->allow, "Permit what is off by default: dense (F32 where no encoding is exact)")
+      ->check(CLI::IsMember({"dense"}))
+      ->delimiter(',');
+  command->add_option("--require", arguments->require, "Refuse unless every tensor arrives at least so well (default: no gate)")
+      ->check(CLI::IsMember({"bytes", "values", "rounded"}));
+  command->add_option("--drop", arguments->drop, "Leave parts out: vision, mtp, eora, foreign; separated by commas")
+      ->check(CLI::IsMember({"vision", "mtp", "eora", "foreign"}))
+      ->delimiter(',');
+  command->add_option("--name", arguments->name, "general.name of a GGUF (default: from SRC's name)");
+  command->add_option("--adapter", arguments->adapter, "Low-rank adapter directory that goes with SRC (default: one inside SRC)");
+  command->add_option("--zeros", arguments->zeros, "How GPTQ zero points are stored: auto, v1 or v2 (default: auto)")
+      ->check(CLI::IsMember({"auto", "v1", "v2"}));
+  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")->check(CLI::Range(1, 1024));
+  command->add_flag("--dry-run", arguments->dry_run, "Print the plan and write nothing");
+  command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
+  command->add_flag("--force", arguments->force, "Replace DST, and what an unfinished run left beside it");
+  command->add_flag("-q,--quiet", arguments->quiet, "Print nothing but errors");
+  command->footer(
+      "Examples:\n"
+      "  regauge convert qwen35-gptq-int4 model.gguf --dry-run\n"
+      "  regauge convert qwen35-gptq-int4 values.safetensors --dtype f32");
+  command->callback([&chosen, arguments] { chosen = [arguments] { return run_convert(*arguments); }; });
+}
+
+}  // namespace regauge::cli

@@ -1,0 +1,86 @@
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/command.h"
+#include "tests/support/golden.h"
+#include "tests/support/oracle.h"
+
+// Converts checkpoints with the finished program and runs the results in real llama.cpp: the only judge of whether a
+// GGUF loads and means what it should.
+
+namespace regauge {
+namespace {
+
+using testing::find_golden;
+using testing::run_command;
+using testing::ScratchDir;
+
+// Largest logit differences that are the runtime's and not ours: an F32 file against the f64 reference stays below 1e-5;
+// BF16 and Q4_0 kernels round activations as well, which costs 0.1 to 0.2 on these models.
+constexpr const char* kF32Bound = "1e-4";
+constexpr const char* kRoundedActivationsBound = "0.3";
+
+struct Case {
+  std::string name;
+  std::string source;    ///< below the golden data
+  std::string expected;  ///< logits, below the golden data
+  std::vector<std::string> options;
+  const char* bound;
+  bool mtp = false;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+
+class InLlama : public ::testing::TestWithParam<Case> {};
+
+std::string checker() { return std::string(REGAUGE_SOURCE_DIR) + "/tests/support/llama_logits.py"; }
+
+TEST_P(InLlama, LoadsAndComputesTheExpectedLogits) {
+  const Case& c = GetParam();
+  REGAUGE_GOLDEN_OR_SKIP(source, c.source);
+  REGAUGE_GOLDEN_OR_SKIP(expected, c.expected);
+  REGAUGE_ORACLE_OR_SKIP(oracle);
+  const ScratchDir scratch;
+  const std::string target = scratch / "model.gguf";
+
+  std::vector<std::string> convert{REGAUGE_CLI, "convert", source, target};
+  convert.insert(convert.end(), c.options.begin(), c.options.end());
+  const auto converted = run_command(convert);
+  ASSERT_EQ(converted.exit_code, 0) << converted.err;
+
+  std::vector<std::string> logits{"python3", checker(), "logits", target, "--expected", expected, "--max-diff", c.bound};
+  if (c.mtp) logits.push_back("--mtp");
+  const auto run = run_command(logits);
+  EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
+  const auto report = nlohmann::json::parse(run.out, nullptr, false);
+  ASSERT_TRUE(report.is_object()) << run.out;
+  RecordProperty("max_abs_diff", report["max_abs_diff"].dump());
+  std::printf("%s: largest logit difference %s%s\n", c.name.c_str(), report["max_abs_diff"].dump().c_str(),
+              report.contains("mtp") ? (", MTP " + report["mtp"]["max_abs_diff"].dump()).c_str() : "");
+}
+
+const std::string kFamily = "qwen35_family/";
+
+INSTANTIATE_TEST_SUITE_P(
+    Family, InLlama,
+    ::testing::Values(
+        Case{"gptq_q4_0", kFamily + "gptq-int4-g128-noact", kFamily + "gptq-int4-g128-noact.expected.safetensors", {}, kRoundedActivationsBound},
+        Case{"gptq_f32", kFamily + "gptq-int4-g128-noact", kFamily + "gptq-int4-g128-noact.expected.safetensors", {"--dense", "f32"}, kF32Bound},
+        Case{"gptq_act_order_f32", kFamily + "gptq-int4-g64", kFamily + "gptq-int4-g64.expected.safetensors", {"--dense", "f32"}, kF32Bound},
+        Case{"gptq_mixed_f32", kFamily + "gptq-mixed-eora", kFamily + "gptq-mixed-eora.expected.safetensors", {"--dense", "f32", "--drop", "eora"}, kF32Bound, true},
+        Case{"bf16", kFamily + "hf-bf16", kFamily + "hf-bf16.expected.safetensors", {}, kRoundedActivationsBound, true},
+        Case{"bf16_as_f32", kFamily + "hf-bf16", kFamily + "hf-bf16.expected.safetensors", {"--dtype", "f32"}, kF32Bound, true},
+        Case{"mlx_mixed_f32", kFamily + "mlx-8865", kFamily + "mlx-8865.expected.safetensors", {"--dense", "f32"}, kF32Bound},
+        Case{"mlx_4bit_f32", kFamily + "mlx-4bit", kFamily + "mlx-4bit.expected.safetensors", {"--dense", "f32"}, kF32Bound},
+        Case{"tiny_bf16_as_f32", "qwen35_tiny/hf", "qwen35_tiny/ref.json", {"--dtype", "f32"}, kF32Bound, true},
+        Case{"tiny_bf16", "qwen35_tiny/hf", "qwen35_tiny/ref.json", {}, kRoundedActivationsBound, true},
+        Case{"tiny_moe_f32", "qwen35_tiny_moe/hf", "qwen35_tiny_moe/ref.json", {"--dtype", "f32"}, kF32Bound, true}),
+    [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace regauge
