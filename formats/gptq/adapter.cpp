@@ -152,8 +152,10 @@ void check_config(const AdapterConfig& config, std::span<const StoredArray> arra
       if (!name.ends_with(kSuffix) || array.shape.rank() != 2) continue;
       const std::size_t begin = name.starts_with(kPrefix) ? kPrefix.size() : 0;
       const std::string module = name.substr(begin, name.size() - kSuffix.size() - begin);
-      const std::int64_t rank = array.shape.dims[0];
       const auto announced = announced_rank(config, patterns, module, budget);
+      // PEFT's A is [r, K]; one that lies the other way round is known by the rank that is announced.
+      const bool turned = announced && *announced != array.shape.dims[0] && *announced == array.shape.dims[1];
+      const std::int64_t rank = array.shape.dims[turned ? 1 : 0];
       if (announced && *announced != rank) {
         tally.add(Severity::warning, "adapter-rank-mismatch",
                   "adapter_config.json announces another rank than the factors have", module);

@@ -6,7 +6,6 @@
 #include <set>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 #include "base/error.h"
@@ -109,7 +108,7 @@ class Reader {
       : checkpoint_(std::move(checkpoint)), config_(std::move(config)), zeros_(zeros) {}
 
   Checkpoint read(const Source& source, const OpenOptions& options) {
-    modules_ = collect_modules(checkpoint_.arrays);
+    modules_ = collect_modules(checkpoint_);
     resolve_all();
     assemble();
     report_unused_rules(checkpoint_, config_, used_rules_, budget_, tally_);
@@ -159,8 +158,6 @@ class Reader {
     const ZeroConventions conventions = choose_conventions(checkpoint_, zeros, config_, zeros_, checkpoint_.findings);
     v1_ = !zeros.empty() && conventions[zeros.front().geometry.layout.bits] != layouts::ZeroConvention::v2;
 
-    std::unordered_set<std::string_view> names;
-    for (const Tensor& tensor : checkpoint_.tensors) names.insert(tensor.name);
     std::vector<Tensor> tensors;
     std::vector<bool> taken(checkpoint_.arrays.size());
     std::vector<const Resolved*> starts(checkpoint_.arrays.size());
@@ -168,10 +165,6 @@ class Reader {
     std::vector<Tensor> made(checkpoint_.arrays.size());
     for (const Resolved& resolved : resolved_) {
       const Module& module = *resolved.module;
-      if (names.contains(module.name + std::string(kWeight))) {
-        throw Error(ErrorCode::malformed, "is there as a dense weight and as a quantized one")
-            .tensor(excerpt(module.name));
-      }
       Tensor tensor = module.is_marlin() ? make_marlin_tensor(checkpoint_, module, resolved.geometry)
                                          : make_tensor(checkpoint_, module, resolved.geometry, resolved.settings,
                                                        conventions[resolved.geometry.layout.bits]);
@@ -236,7 +229,8 @@ Checkpoint open_gptq(const Source& source, const OpenOptions& options) {
   Checkpoint checkpoint = open_safetensors(source, options);
   const auto section = section_of(source, checkpoint.folder, checkpoint.config);
   Config config;
-  if (section && is_ours(section->json)) config = parse_config(*section, checkpoint.findings);
+  // AutoGPTQ's quantize_config.json names no method, so whatever is not another's is taken for GPTQ's.
+  if (section && !is_foreign(section->json)) config = parse_config(*section, checkpoint.findings);
   return Reader(std::move(checkpoint), std::move(config), options.zeros).read(source, options);
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 #include <variant>
 
 #include "base/error.h"
@@ -107,15 +108,21 @@ ArrayAt at(const Checkpoint& checkpoint, std::size_t index) {
 
 }  // namespace
 
-std::vector<Module> collect_modules(const std::vector<StoredArray>& arrays) {
+std::vector<Module> collect_modules(const Checkpoint& checkpoint) {
+  const std::vector<StoredArray>& arrays = checkpoint.arrays;
   std::vector<Module> modules;
+  std::unordered_set<std::string_view> dense;
   std::unordered_map<std::string_view, std::size_t> known;
   for (std::size_t i = 0; i < arrays.size(); ++i) {
     const std::string_view name = arrays[i].name;
     // vllm-project/vllm and compressed-tensors call the parts of 2:4 sparse Marlin so.
     if (name.ends_with(".B_24") || name.ends_with(".B_meta")) {
-      throw Error(ErrorCode::unsupported, "2:4 sparse Marlin (marlin_24) is not read").tensor(excerpt(name));
+      throw Error(ErrorCode::unsupported, "2:4 sparse Marlin (marlin_24) is not read")
+          .tensor(excerpt(name))
+          .at(checkpoint.files[arrays[i].file].file->path())
+          .offset(arrays[i].offset);
     }
+    if (name.ends_with(".weight")) dense.insert(name.substr(0, name.rfind('.')));
     const Leaf* leaf = leaf_of(name);
     if (leaf == nullptr) continue;
     const std::string_view stem = name.substr(0, name.size() - leaf->suffix.size());
@@ -130,12 +137,10 @@ std::vector<Module> collect_modules(const std::vector<StoredArray>& arrays) {
   // Names like `.scales` and `.s` belong to other formats as well; only a weight makes a module of them.
   std::erase_if(modules, [](const Module& module) { return !module.qweight && !(module.b && module.s); });
   for (const Module& module : modules) {
-    if (module.qweight && module.b) {
-      throw Error(ErrorCode::malformed, "has a GPTQ weight and a Marlin one").tensor(excerpt(module.name));
-    }
-    if (module.qweight && !module.scales) {
-      throw Error(ErrorCode::malformed, "has a qweight but no scales").tensor(excerpt(module.name));
-    }
+    const std::size_t weight = module.qweight ? *module.qweight : *module.b;
+    if (module.qweight && module.b) throw wrong(checkpoint, weight, "there is a Marlin weight beside it");
+    if (module.qweight && !module.scales) throw wrong(checkpoint, weight, "there are no scales beside it");
+    if (dense.contains(module.name)) throw wrong(checkpoint, weight, "there is a dense weight beside it");
   }
   return modules;
 }
@@ -272,11 +277,11 @@ Tensor make_tensor(const Checkpoint& checkpoint, const Module& module, const Geo
   }
   if (module.g_idx) {
     tensor.arrays.push_back(*module.g_idx);
-    const ArrayAt index = at(checkpoint, *module.g_idx);
     tensor.parts.push_back({PartId::group_index,
                             DType::i32,
                             {1, k},
-                            std::make_shared<FileRows>(index.file, index.offset, 1, static_cast<std::size_t>(k) * 4)});
+                            std::make_shared<GroupIndexRows>(at(checkpoint, *module.g_idx),
+                                                             checkpoint.arrays[*module.g_idx].name, k, groups)});
   }
   std::ranges::sort(tensor.arrays);
   return tensor;

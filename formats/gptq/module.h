@@ -23,9 +23,9 @@ struct Module {
   bool is_marlin() const noexcept { return b.has_value(); }
 };
 
-/// The quantized modules of `arrays`, by first array. Throws Error{malformed} for a module that lacks an array it cannot do
-/// without, Error{unsupported} for 2:4 sparse Marlin.
-std::vector<Module> collect_modules(const std::vector<StoredArray>& arrays);
+/// The quantized modules of a checkpoint, by first array. Throws Error{malformed} for a module that lacks an array it cannot
+/// do without or has a second weight, Error{unsupported} for 2:4 sparse Marlin.
+std::vector<Module> collect_modules(const Checkpoint& checkpoint);
 
 /// Whether such arrays are among the names: for bids.
 bool has_modules(const std::vector<std::string>& names);

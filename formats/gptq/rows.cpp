@@ -3,6 +3,9 @@
 #include <cstring>
 #include <vector>
 
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/text.h"
 #include "ir/transposed_rows.h"
 
 namespace regauge::gptq {
@@ -61,6 +64,22 @@ void QzerosRows::read_rows(RowRange range, std::span<std::byte> out) const {
     layouts::unpack_gptq_zeros(layout_, convention_, words.subspan(g * run, run), codes_in(zeros.subspan(g * n, n)));
   }
   transpose(groups, range.size(), 1, zeros, out);
+}
+
+void GroupIndexRows::read_rows(RowRange /*range: the only row*/, std::span<std::byte> out) const {
+  at_.file->read_at(at_.offset, out);
+  for (std::size_t at = 0; at < out.size(); at += sizeof(std::int32_t)) {
+    const auto stored = load_le<std::int32_t>(out.data() + at);
+    const std::int64_t group = stored < 0 ? stored + groups_ : stored;
+    if (group < 0 || group >= groups_) {
+      throw Error(ErrorCode::malformed, "column {} names group {}, but there are {}", at / sizeof(std::int32_t), stored,
+                  groups_)
+          .tensor(excerpt(array_))
+          .at(at_.file->path())
+          .offset(at_.offset + at);
+    }
+    store_le(out.data() + at, static_cast<std::int32_t>(group));
+  }
 }
 
 MarlinWeightRows::MarlinWeightRows(ArrayAt array, std::int64_t n, std::int64_t k)

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "base/file.h"
 #include "formats/layouts/gptq_words.h"
@@ -47,6 +49,24 @@ class QzerosRows final : public RowSource {
   layouts::GptqLayout layout_;
   layouts::ZeroConvention convention_;
   std::int64_t quantum_;
+};
+
+/// group_index [1, K] from g_idx, I32 [K]. Every entry that comes out is a group in [0, G): one counted from the end, as
+/// ModelCloud/GPTQModel's pack_block takes it, is turned round, any other is Error{malformed} naming `array`, file and offset.
+class GroupIndexRows final : public RowSource {
+ public:
+  GroupIndexRows(ArrayAt at, std::string array, std::int64_t k, std::int64_t groups)
+      : RowSource(1, static_cast<std::size_t>(k) * sizeof(std::int32_t)),
+        at_(std::move(at)),
+        array_(std::move(array)),
+        groups_(groups) {}
+
+ private:
+  void read_rows(RowRange range, std::span<std::byte> out) const override;
+
+  ArrayAt at_;
+  std::string array_;
+  std::int64_t groups_;
 };
 
 /// codes [N, K] from a serialised Marlin weight `B`, I32 [K/16, 2N], 4 bits.

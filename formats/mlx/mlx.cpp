@@ -57,6 +57,16 @@ bool has_quantized_names(const std::vector<std::string>& names) {
   });
 }
 
+/// Names alone do not tell: FP8 checkpoints have scales as well. Packed weights are U32.
+bool has_packed_weights(const Source& source) {
+  FindingTally ignored;
+  try {
+    return !mlx::collect_modules(open_safetensors(source), ignored).empty();
+  } catch (const Error&) {
+    return false;  // plain safetensors' reader says what is wrong
+  }
+}
+
 /// Another quantizer's checkpoint, whatever its arrays are called.
 bool is_foreign(const std::optional<Json>& config) {
   if (!config || !config->is_object() || mlx::find_section(*config) != nullptr) return false;
@@ -75,7 +85,7 @@ Bid bid(const Source& source) {
   if (begins_like_mlx(source.is_directory ? first_shard_head(source) : source.head)) {
     return {75, "the files say that MLX wrote them"};
   }
-  if (has_quantized_names(seen.names)) return {70, "has scales beside its weights"};
+  if (has_quantized_names(seen.names) && has_packed_weights(source)) return {70, "has scales beside packed weights"};
   return {};
 }
 

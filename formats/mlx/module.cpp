@@ -104,7 +104,8 @@ std::vector<Module> collect_modules(const Checkpoint& checkpoint, FindingTally& 
   std::vector<Module> modules;
   for (std::size_t i = 0; i < checkpoint.arrays.size(); ++i) {
     const StoredArray& array = checkpoint.arrays[i];
-    if (!array.name.ends_with(kWeight) || dtype_of(array) != DType::u32) continue;
+    // An empty array may have any dimensions, and no values to decode.
+    if (!array.name.ends_with(kWeight) || dtype_of(array) != DType::u32 || array.bytes == 0) continue;
     std::string stem = array.name.substr(0, array.name.size() - kWeight.size());
     const auto scales = beside(stem, ".scales");
     if (!scales) {

@@ -29,8 +29,8 @@ std::vector<Module> collect_modules(const Checkpoint& checkpoint, FindingTally& 
 Tensor make_tensor(const Checkpoint& checkpoint, const Module& module, const Settings& settings);
 
 /// Attaches the low-rank adapter that `options` name, or the one that lies inside the directory, to the weights it corrects.
-/// Throws Error{not_found|unsupported|malformed} for an adapter that the user named and that cannot be attached; one that
-/// merely lies there and cannot is a finding, and its arrays are carried.
+/// Throws Error{not_found|unsupported} for an adapter that the user named and that cannot be attached; one that merely lies
+/// there and cannot stays a sidecar, with a finding. Error{malformed} for factors that do not fit their weight.
 /// Source of layout and orientation: ml-explore/mlx-lm mlx_lm/tuner/lora.py and mlx_lm/tuner/utils.py.
 void attach_adapter(Checkpoint& checkpoint, const OpenOptions& options);
 
