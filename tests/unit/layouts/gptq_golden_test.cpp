@@ -15,7 +15,7 @@ using regauge::testing::GoldenFile;
 
 Bytes bytes_of(const GoldenFile::Entry& entry) { return {entry.bytes.begin(), entry.bytes.end()}; }
 
-// One of the files that ModelCloud/GPTQModel wrote; golden/gptq/README.md says how.
+// One of the files that ModelCloud/GPTQModel wrote; the golden set's README says how.
 class GptqGolden : public ::testing::TestWithParam<std::string> {
  protected:
   static GptqLayout layout_of(const GoldenFile& file) {
