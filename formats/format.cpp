@@ -41,7 +41,8 @@ std::vector<fs::path> list_files(const fs::path& root) {
 
 bool starts_with_word(std::string_view text, std::string_view lower_case) {
   const auto lower = [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c); };
-  return text.size() >= lower_case.size() && std::ranges::equal(text.substr(0, lower_case.size()), lower_case, {}, lower);
+  return text.size() >= lower_case.size() &&
+         std::ranges::equal(text.substr(0, lower_case.size()), lower_case, {}, lower);
 }
 
 struct Signature {
@@ -95,7 +96,8 @@ std::optional<std::string> describe_foreign(std::span<const std::byte> head) {
   if (starts_with_word(visible, "<!doctype html") || starts_with_word(visible, "<html")) {
     return "an HTML page, perhaps an error or login page saved in place of the file";
   }
-  if (starts_with_word(visible, "<?xml")) return "an XML text, perhaps a storage service's error saved in place of the file";
+  if (starts_with_word(visible, "<?xml"))
+    return "an XML text, perhaps a storage service's error saved in place of the file";
   return std::nullopt;
 }
 

@@ -10,7 +10,6 @@
 #include "formats/format.h"
 #include "formats/gguf/gguf.h"
 #include "formats/gptq/gptq.h"
-#include "formats/gptq/gptq.h"
 #include "formats/mlx/mlx.h"
 #include "formats/safetensors/safetensors.h"
 
@@ -18,8 +17,8 @@ namespace regauge {
 namespace {
 
 // From the particular to the general, so that a tie in confidence goes to the format that says more about the numbers.
-// GGUF is known by its magic. GPTQ and MLX checkpoints are safetensors directories with a certain configuration or certain
-// names; what neither of them claims is plain safetensors.
+// GGUF is known by its magic. GPTQ and MLX checkpoints are safetensors directories with a certain configuration or
+// certain names; what neither of them claims is plain safetensors.
 const std::array kFormats = {
     &kGgufFormat,
     &kGptqFormat,
@@ -47,8 +46,8 @@ std::string first_bytes(std::span<const std::byte> head) {
 
 /// The first file of a directory that has this extension, for a hint.
 const std::filesystem::path* first_with_extension(const Source& source, std::string_view extension) {
-  const auto found =
-      std::ranges::find_if(source.entries, [&](const std::filesystem::path& path) { return path.extension() == extension; });
+  const auto found = std::ranges::find_if(
+      source.entries, [&](const std::filesystem::path& path) { return path.extension() == extension; });
   return found == source.entries.end() ? nullptr : &*found;
 }
 
@@ -67,7 +66,8 @@ Error nobody_bids(const Source& source) {
   } else {
     reason = source.entries.empty() ? "is an empty directory" : "has no .safetensors file";
   }
-  return Error(ErrorCode::unsupported, "{}. Formats that are read: {}", reason, known_formats()).at(source.path.native());
+  return Error(ErrorCode::unsupported, "{}. Formats that are read: {}", reason, known_formats())
+      .at(source.path.native());
 }
 
 }  // namespace

@@ -13,10 +13,10 @@ struct BlockRow {
 
 constexpr SwapField kNone{0, 0, 0};
 
-// The members of ggml's block structs that are wider than a byte, and byte arrays that ggml fills and reads as one wider
-// number (qh of Q5_0 and Q5_1, scales_and_signs of IQ3_XXS, scales of IQ1_M): what a big endian machine holds in memory
-// is what it writes. Source: ggml-org/ggml src/ggml-common.h and src/ggml-quants.c. For Q4_0, Q8_0, Q4_K, Q6_K and MXFP4
-// ggml-org/llama.cpp gguf-py/gguf/scripts/gguf_convert_endian.py says the same.
+// The members of ggml's block structs that are wider than a byte, and byte arrays that ggml fills and reads as one
+// wider number (qh of Q5_0 and Q5_1, scales_and_signs of IQ3_XXS, scales of IQ1_M): what a big endian machine holds in
+// memory is what it writes. Source: ggml-org/ggml src/ggml-common.h and src/ggml-quants.c. For Q4_0, Q8_0, Q4_K, Q6_K
+// and MXFP4 ggml-org/llama.cpp gguf-py/gguf/scripts/gguf_convert_endian.py says the same.
 constexpr std::array kBlockRows = {
     BlockRow{BlockType::q4_0, {{{0, 2, 1}, kNone}}},
     BlockRow{BlockType::q4_1, {{{0, 2, 2}, kNone}}},

@@ -60,8 +60,8 @@ class FileCursor {
 
   const File& file_;
   std::vector<std::byte> buffer_;
-  std::size_t used_ = 0;       // of buffer_
-  std::uint64_t offset_ = 0;   // in the file, of the next byte
+  std::size_t used_ = 0;      // of buffer_
+  std::uint64_t offset_ = 0;  // in the file, of the next byte
   bool swapped_ = false;
 };
 

@@ -63,12 +63,14 @@ void turn_around(StoredArray& array, Part& part, const std::shared_ptr<const Fil
     part.rows = std::make_shared<gguf::SwappedRows>(std::move(part.rows), *layout);
     return;
   }
-  tally.add(Severity::warning, "big-endian-blocks", "big endian blocks of this type are carried but not read", array.name);
+  tally.add(Severity::warning, "big-endian-blocks", "big endian blocks of this type are carried but not read",
+            array.name);
   array.element = Opaque{fmt::format("big endian {}", type->name)};
   part = as_part(array, file);
 }
 
-void add_arrays(Checkpoint& checkpoint, const Header& header, const std::shared_ptr<const File>& file, FindingTally& tally) {
+void add_arrays(Checkpoint& checkpoint, const Header& header, const std::shared_ptr<const File>& file,
+                FindingTally& tally) {
   for (StoredArray& array : gguf::place_tensors(header, *file, tally)) {
     array.file = checkpoint.files.size();
     Part part = as_part(array, file);
@@ -93,7 +95,8 @@ void compare_keys(const Metadata& first, const Metadata& later, const std::strin
     if (key == "general.architecture") {
       throw Error(ErrorCode::malformed, "key '{}' is not what it is in the first shard", key).at(path);
     }
-    tally.add(Severity::warning, "shard-key-ignored", "key of a later shard is not in the first one and is not used", key);
+    tally.add(Severity::warning, "shard-key-ignored", "key of a later shard is not in the first one and is not used",
+              key);
   }
 }
 

@@ -27,7 +27,8 @@ class HeaderReader {
     read_preamble();
     const std::uint64_t tensor_count = read_count("number of tensors");
     const std::uint64_t key_count = read_count("number of keys");
-    // The least that one of each takes: a key of one byte with a value of one byte, a tensor without name or dimensions.
+    // The least that one of each takes: a key of one byte with a value of one byte, a tensor without name or
+    // dimensions.
     cursor_.check(key_count, length_bytes() + 1 + 4 + 1, "list of keys");
     cursor_.check(tensor_count, length_bytes() + 4 + 4 + 8, "list of tensors");
     read_keys(key_count);
@@ -59,7 +60,9 @@ class HeaderReader {
     if (cursor_.remaining() < kMagic.size() || cursor_.read_text(kMagic.size(), "magic") != kMagic) {
       const auto head = file_.read_range(0, std::min<std::uint64_t>(file_.size(), Source::kHeadBytes));
       const auto foreign = describe_foreign(head);
-      throw Error(ErrorCode::malformed, "is no GGUF file{}", foreign ? ", but " + *foreign : "").at(file_.path()).offset(0);
+      throw Error(ErrorCode::malformed, "is no GGUF file{}", foreign ? ", but " + *foreign : "")
+          .at(file_.path())
+          .offset(0);
     }
     header_.version = cursor_.read<std::uint32_t>("version");
     // A version in the other byte order has its small number in the upper half, as ggml and gguf-py tell it.
@@ -94,9 +97,11 @@ class HeaderReader {
       std::string key = read_string("key");
       if (key.empty()) throw cursor_.fail(at, "a key is empty");
       // ggml compares keys as C strings: two that differ behind a NUL would be one.
-      if (key.find('\0') != std::string::npos) throw cursor_.fail(at, fmt::format("key '{}' holds a NUL", excerpt(key)));
+      if (key.find('\0') != std::string::npos)
+        throw cursor_.fail(at, fmt::format("key '{}' holds a NUL", excerpt(key)));
       if (!seen.insert(key).second) throw cursor_.fail(at, fmt::format("key '{}' is there twice", excerpt(key)));
-      if (key.size() > kMaxKeyBytes) tally_.add(Severity::warning, "key-too-long", "key is longer than 65535 bytes", key);
+      if (key.size() > kMaxKeyBytes)
+        tally_.add(Severity::warning, "key-too-long", "key is longer than 65535 bytes", key);
       if (!is_utf8(key)) tally_.add(Severity::warning, "key-not-utf8", "key is not UTF-8", key);
       key_ = key;
       MetaValue value = read_value();
@@ -224,7 +229,8 @@ class HeaderReader {
     // ggml cuts the name there, and two tensors may become one.
     if (info.name.find('\0') != std::string::npos) throw cursor_.fail(info.at, "name holds a NUL");
     if (info.name.empty()) tally_.add(Severity::warning, "tensor-without-name", "a tensor has an empty name");
-    if (!is_utf8(info.name)) tally_.add(Severity::warning, "tensor-name-not-utf8", "tensor name is not UTF-8", info.name);
+    if (!is_utf8(info.name))
+      tally_.add(Severity::warning, "tensor-name-not-utf8", "tensor name is not UTF-8", info.name);
   }
 
   void read_dims(TensorInfo& info) {
@@ -232,7 +238,8 @@ class HeaderReader {
     if (dims > kMaxGgufDims) {
       throw cursor_.fail(info.at, fmt::format("has {} dimensions, more than {}", dims, kMaxGgufDims));
     }
-    if (dims == 0) tally_.add(Severity::note, "tensor-without-dimensions", "tensor without dimensions is one element", info.name);
+    if (dims == 0)
+      tally_.add(Severity::note, "tensor-without-dimensions", "tensor without dimensions is one element", info.name);
     for (std::uint32_t i = 0; i < dims; ++i) {
       const std::uint64_t dim = read_length("dimension");
       if (dim > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
@@ -250,7 +257,8 @@ class HeaderReader {
       throw cursor_.fail(info.at, fmt::format("type {} is negative to ggml", info.type));
     }
     if (is_retired_ggml_type(info.type)) {
-      throw Error(ErrorCode::unsupported, "type {} was removed from ggml, and its blocks have no size any more", info.type)
+      throw Error(ErrorCode::unsupported, "type {} was removed from ggml, and its blocks have no size any more",
+                  info.type)
           .at(file_.path())
           .offset(info.at);
     }
@@ -261,8 +269,8 @@ class HeaderReader {
                                               info.ne.size() == 1 ? "" : "s"));
     }
     if (info.ne[0] % type->block_elements != 0) {
-      throw cursor_.fail(info.at, fmt::format("has rows of {} elements, no multiple of the {} in a block of {}", info.ne[0],
-                                              type->block_elements, type->name));
+      throw cursor_.fail(info.at, fmt::format("has rows of {} elements, no multiple of the {} in a block of {}",
+                                              info.ne[0], type->block_elements, type->name));
     }
   }
 

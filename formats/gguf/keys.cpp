@@ -87,16 +87,16 @@ class KeyChecker {
 
 }  // namespace
 
-std::uint32_t check_known_keys(const Metadata& metadata, std::span<const std::uint64_t> offsets, const std::string& path,
-                               FindingTally& tally) {
+std::uint32_t check_known_keys(const Metadata& metadata, std::span<const std::uint64_t> offsets,
+                               const std::string& path, FindingTally& tally) {
   const KeyChecker checker(metadata, offsets, path);
   for (const KnownKey& known : kKnownKeys) checker.check_type(known);
   if (const MetaArray* tokens = metadata.get_array("tokenizer.ggml.tokens")) {
     checker.check_length("tokenizer.ggml.scores", tokens->size());
     checker.check_length("tokenizer.ggml.token_type", tokens->size());
   }
-  // An imatrix file has a type and no architecture, by rights (ggml-org/llama.cpp tools/imatrix/imatrix.cpp); so have the
-  // later shards of a split file.
+  // An imatrix file has a type and no architecture, by rights (ggml-org/llama.cpp tools/imatrix/imatrix.cpp); so have
+  // the later shards of a split file.
   const bool is_model = metadata.get_string("general.type").value_or("model") != "imatrix";
   const bool is_later_shard = metadata.get_uint("split.no").value_or(0) > 0;
   if (is_model && !is_later_shard && metadata.find("general.architecture") == nullptr) {
@@ -105,7 +105,8 @@ std::uint32_t check_known_keys(const Metadata& metadata, std::span<const std::ui
   const std::uint32_t alignment = checker.alignment();
   // Loads everywhere, but llama-quantize and gguf-split write files that do not, because they pad to 32 regardless.
   if (alignment != kDefaultAlignment) {
-    tally.add(Severity::note, "alignment-not-32", "alignment other than 32, which some tools do not keep", kAlignmentKey);
+    tally.add(Severity::note, "alignment-not-32", "alignment other than 32, which some tools do not keep",
+              kAlignmentKey);
   }
   return alignment;
 }

@@ -17,7 +17,7 @@ inline constexpr std::string_view kAlignmentKey = "general.alignment";
 /// Checks the keys that every GGUF file may have, whatever its architecture, for type and mutual length: who casts a
 /// token array without looking reads memory that is not there. `offsets` are the places of the entries in the file.
 /// Returns the alignment. Throws Error{malformed} with file, key and offset.
-std::uint32_t check_known_keys(const Metadata& metadata, std::span<const std::uint64_t> offsets, const std::string& path,
-                               FindingTally& tally);
+std::uint32_t check_known_keys(const Metadata& metadata, std::span<const std::uint64_t> offsets,
+                               const std::string& path, FindingTally& tally);
 
 }  // namespace regauge::gguf

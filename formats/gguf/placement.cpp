@@ -35,7 +35,10 @@ class Placer {
  private:
   template <typename... Args>
   Error fail(const TensorInfo& info, fmt::format_string<Args...> format, Args&&... args) const {
-    return Error(ErrorCode::malformed, format, std::forward<Args>(args)...).tensor(info.name).at(file_.path()).offset(info.at);
+    return Error(ErrorCode::malformed, format, std::forward<Args>(args)...)
+        .tensor(info.name)
+        .at(file_.path())
+        .offset(info.at);
   }
 
   void check_offset(const TensorInfo& info) const {
@@ -43,14 +46,15 @@ class Placer {
       throw fail(info, "data offset {} is no multiple of the alignment {}", info.offset, header_.alignment);
     }
     if (info.offset < next_) {
-      throw fail(info, "data offset {} lies inside or before the tensor listed before it, which ends at {}", info.offset,
-                 next_);
+      throw fail(info, "data offset {} lies inside or before the tensor listed before it, which ends at {}",
+                 info.offset, next_);
     }
     // ggml wants the exact running sum, and what nobody reads may hide anything.
     if (info.offset > next_) throw fail(info, "data offset {} leaves a gap after {}", info.offset, next_);
   }
 
-  /// Bytes of a type that is not known, up to where the next tensor begins or the file ends: padding cannot be told apart.
+  /// Bytes of a type that is not known, up to where the next tensor begins or the file ends: padding cannot be told
+  /// apart.
   std::uint64_t span_of_unknown(std::size_t i) const {
     const TensorInfo& info = header_.tensors[i];
     const std::uint64_t data_bytes = file_.size() - header_.data_offset;
@@ -84,12 +88,13 @@ class Placer {
     } else {
       array.bytes = span_of_unknown(i);
       array.element = Opaque{fmt::format("ggml type {}", info.type)};
-      tally_.add(Severity::warning, "type-unknown", "tensor of an unknown type is carried, its size taken from the offsets",
-                 info.name);
+      tally_.add(Severity::warning, "type-unknown",
+                 "tensor of an unknown type is carried, its size taken from the offsets", info.name);
     }
     const auto end = checked_add(array.offset, array.bytes);
     if (!end || *end > file_.size()) {
-      throw fail(info, "{} bytes of data from byte {} on, but the file has {}", array.bytes, array.offset, file_.size());
+      throw fail(info, "{} bytes of data from byte {} on, but the file has {}", array.bytes, array.offset,
+                 file_.size());
     }
     // Cannot wrap: both ends lie within the file.
     next_ = round_up(info.offset + array.bytes, header_.alignment);

@@ -41,8 +41,8 @@ std::vector<std::filesystem::path> shard_paths(const std::filesystem::path& path
   const std::string suffix = shard_suffix(keys.number, keys.count);
   const std::string name = path.filename().native();
   if (!name.ends_with(suffix)) {
-    throw Error(ErrorCode::malformed, "is shard {} of {} by its keys, but its name does not end in '{}'", keys.number + 1,
-                keys.count, suffix)
+    throw Error(ErrorCode::malformed, "is shard {} of {} by its keys, but its name does not end in '{}'",
+                keys.number + 1, keys.count, suffix)
         .at(path.native());
   }
   const std::string prefix = name.substr(0, name.size() - suffix.size());
@@ -57,10 +57,12 @@ void check_shard(const Metadata& metadata, std::uint64_t number, const SplitKeys
   const auto keys = split_keys(metadata, path);
   if (!keys) throw Error(ErrorCode::malformed, "has no split keys, though it is named as a shard").at(path);
   if (keys->number != number) {
-    throw Error(ErrorCode::malformed, "key 'split.no' is {} in what is named shard {}", keys->number, number + 1).at(path);
+    throw Error(ErrorCode::malformed, "key 'split.no' is {} in what is named shard {}", keys->number, number + 1)
+        .at(path);
   }
   if (keys->count != first.count) {
-    throw Error(ErrorCode::malformed, "key 'split.count' is {} here and {} in the first shard", keys->count, first.count)
+    throw Error(ErrorCode::malformed, "key 'split.count' is {} here and {} in the first shard", keys->count,
+                first.count)
         .at(path);
   }
   if (keys->tensors != first.tensors) {

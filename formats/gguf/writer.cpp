@@ -146,7 +146,8 @@ class FileWriter final : public PositionalWriter {
     std::set<std::string_view> names;
     for (const ArrayPlan& array : arrays) {
       if (const auto reason = can_hold(array)) throw Error(ErrorCode::unsupported, "{}", *reason).tensor(array.name);
-      if (!names.insert(array.name).second) throw Error(ErrorCode::invalid, "two arrays have this name").tensor(array.name);
+      if (!names.insert(array.name).second)
+        throw Error(ErrorCode::invalid, "two arrays have this name").tensor(array.name);
       extents.push_back({data_bytes, array.bytes()});
       const auto end = checked_add(data_bytes, array.bytes());
       if (!end || *end > kMaxDataBytes) {
@@ -164,7 +165,8 @@ std::optional<std::string> can_hold(const ArrayPlan& array) {
   const auto* dtype = std::get_if<DType>(&array.element);
   if (dtype != nullptr && ggml_type(*dtype) == nullptr) return fmt::format("ggml has no type for {}", name(*dtype));
   if (array.name.size() >= kGgufNameBytes) {
-    return fmt::format("the name has {} bytes, more than the {} that ggml reads", array.name.size(), kGgufNameBytes - 1);
+    return fmt::format("the name has {} bytes, more than the {} that ggml reads", array.name.size(),
+                       kGgufNameBytes - 1);
   }
   if (array.name.find('\0') != std::string::npos) return "the name holds a NUL";
   if (array.shape.rank() > kMaxGgufDims) {

@@ -55,8 +55,8 @@ fs::path resolve(const fs::path& path) {
   return resolved;
 }
 
-/// Whether the file behind `relative` lies in the directory, symbolic links followed. The cache of huggingface_hub is the
-/// one exception: there a snapshot is made of links to ../../blobs (huggingface/huggingface_hub docs, "Understand
+/// Whether the file behind `relative` lies in the directory, symbolic links followed. The cache of huggingface_hub is
+/// the one exception: there a snapshot is made of links to ../../blobs (huggingface/huggingface_hub docs, "Understand
 /// caching"), and it is where most people's models are.
 bool stays_inside(const fs::path& root, const fs::path& relative) {
   const fs::path folder = resolve(root);
@@ -282,7 +282,8 @@ void check_index(const ShardSet& set, const Checkpoint& checkpoint, FindingTally
   }
   for (std::size_t i = 0; i < listed.size(); ++i) {
     if (!listed[i]) {
-      tally.add(Severity::warning, "index-tensor-unlisted", "array that the index does not list", checkpoint.arrays[i].name);
+      tally.add(Severity::warning, "index-tensor-unlisted", "array that the index does not list",
+                checkpoint.arrays[i].name);
     }
   }
   check_total_size(set, checkpoint, tally);

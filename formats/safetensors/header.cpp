@@ -62,7 +62,7 @@ class EntryReader {
     return entry;
   }
 
-  /// An error about `name`, at the place where the header writes it (unless it is written with escapes).
+  /// An error about `name`, at the place where the header writes it.
   template <typename... Args>
   Error fail(std::string_view name, fmt::format_string<Args...> format, Args&&... args) const {
     return fail_as(ErrorCode::malformed, name, format, std::forward<Args>(args)...);
@@ -73,8 +73,9 @@ class EntryReader {
   Error fail_as(ErrorCode code, std::string_view name, fmt::format_string<Args...> format, Args&&... args) const {
     Error error(code, format, std::forward<Args>(args)...);
     error.tensor(excerpt(name)).at(path_);
-    const auto at = text_.find('"' + std::string(name) + '"');
-    if (at != std::string_view::npos) error.offset(kLengthBytes + at);
+    // The parsed header has forgotten its places. A name with other escapes than ours gets the header's start.
+    const auto at = text_.find(Json(std::string(name)).dump());
+    error.offset(kLengthBytes + (at == std::string_view::npos ? 0 : at));
     return error;
   }
 
@@ -151,9 +152,11 @@ void check_tiling(const EntryReader& reader, const std::vector<Entry>& entries, 
   std::uint64_t end = 0;
   for (const Entry& entry : entries) {
     if (entry.begin < end) {
-      throw reader.fail(entry.name, "data begins at {}, inside the array before it, which ends at {}", entry.begin, end);
+      throw reader.fail(entry.name, "data begins at {}, inside the array before it, which ends at {}", entry.begin,
+                        end);
     }
-    if (entry.begin > end) throw reader.fail(entry.name, "data begins at {}, after a hole that begins at {}", entry.begin, end);
+    if (entry.begin > end)
+      throw reader.fail(entry.name, "data begins at {}, after a hole that begins at {}", entry.begin, end);
     end = entry.end;
   }
   if (end != data_bytes) {

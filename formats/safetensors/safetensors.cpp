@@ -16,8 +16,8 @@ namespace {
 using safetensors::Header;
 using safetensors::ShardSet;
 
-/// An array as a tensor of its own. Where a row is no whole number of bytes (a 4-bit type with an odd last dimension) rows
-/// cannot be read one by one, so such an array is only carried.
+/// An array as a tensor of its own. Where a row is no whole number of bytes (a 4-bit type with an odd last dimension)
+/// rows cannot be read one by one, so such an array is only carried.
 Tensor as_tensor(const StoredArray& array, std::size_t index, std::shared_ptr<const File> file) {
   const auto dtype = std::get<DType>(array.element);
   Tensor tensor;
@@ -52,7 +52,8 @@ void add_file(Checkpoint& checkpoint, FindingTally& tally, std::string name, con
     if (const MetaValue* known = checkpoint.metadata.find(key); known == nullptr) {
       checkpoint.metadata.append(key, std::move(text));
     } else if (*known != MetaValue(text)) {
-      tally.add(Severity::note, "shard-metadata-differs", "shards disagree about a __metadata__ key, the first counts", key);
+      tally.add(Severity::note, "shard-metadata-differs", "shards disagree about a __metadata__ key, the first counts",
+                key);
     }
   }
   for (safetensors::Entry& entry : header.entries) {

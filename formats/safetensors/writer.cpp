@@ -29,8 +29,8 @@ std::string metadata_text(const Metadata& metadata) {
   for (const auto& [key, value] : metadata.entries()) {
     const auto* text = std::get_if<std::string>(&value);
     if (text == nullptr) {
-      throw Error(ErrorCode::unsupported, "metadata key '{}' is {}; a safetensors file holds strings only", excerpt(key),
-                  name(type_of(value)));
+      throw Error(ErrorCode::unsupported, "metadata key '{}' is {}; a safetensors file holds strings only",
+                  excerpt(key), name(type_of(value)));
     }
     if (!is_utf8(key) || !is_utf8(*text)) {
       throw Error(ErrorCode::unsupported, "metadata key '{}' or its text is not UTF-8", excerpt(key));
@@ -93,7 +93,8 @@ class FileWriter final : public PositionalWriter {
     std::set<std::string_view> names;
     for (const ArrayPlan& array : arrays) {
       if (const auto reason = can_hold(array)) throw Error(ErrorCode::unsupported, "{}", *reason).tensor(array.name);
-      if (!names.insert(array.name).second) throw Error(ErrorCode::invalid, "two arrays have this name").tensor(array.name);
+      if (!names.insert(array.name).second)
+        throw Error(ErrorCode::invalid, "two arrays have this name").tensor(array.name);
     }
   }
 };
