@@ -4,8 +4,8 @@
 
 namespace regauge::testing {
 
-/// Records what operator new is asked for while it lives, on every thread. A program that uses it has its own operator
-/// new (this one), which passes everything on to malloc. One at a time.
+/// Records what operator new is asked for while it lives, on every thread. One at a time. For the corrupt_test program
+/// alone, whose operator new is its own (tests/corrupt/allocation_watch_test.cpp) and passes everything on to malloc.
 class AllocationWatch {
  public:
   AllocationWatch();

@@ -2,7 +2,11 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <new>
+#include <vector>
+
+#include <gtest/gtest.h>
 
 namespace {
 
@@ -53,4 +57,17 @@ AllocationWatch::~AllocationWatch() { is_watching = false; }
 
 std::size_t AllocationWatch::largest() const { return largest_request; }
 
+namespace {
+
+TEST(AllocationWatch, RecordsTheLargestRequestWhileItLives) {
+  const std::vector<char> before(5'000'000);
+  const AllocationWatch watch;
+  EXPECT_LT(watch.largest(), 1'000U);
+  const std::vector<char> small(10'000);
+  const std::vector<char> large(2'000'000);
+  const auto array = std::make_unique<char[]>(30'000);
+  EXPECT_EQ(watch.largest(), large.capacity());
+}
+
+}  // namespace
 }  // namespace regauge::testing
