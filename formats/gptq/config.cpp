@@ -162,7 +162,7 @@ std::vector<DynamicRule> parse_rules(const Json& section, std::string_view file)
     }
   }
   // GPTQModel tries the rules that exclude first. Source: gptqmodel/quantization/config.py, BaseQuantizeConfig.__post_init__.
-  std::ranges::stable_partition(rules, [](const DynamicRule& rule) { return rule.key.starts_with('-'); });
+  std::stable_partition(rules.begin(), rules.end(), [](const DynamicRule& rule) { return rule.key.starts_with('-'); });
   return rules;
 }
 
