@@ -33,17 +33,17 @@ enum class ExpertLayout : std::uint8_t { fused, per_expert };
 /// A weight that a model of this size must have.
 struct ExpectedSlot {
   Slot slot;
-  Shape shape;              ///< canonical: as Hugging Face stores it, flattened to a matrix or vector
+  Shape shape;                ///< canonical: as Hugging Face stores it, flattened to a matrix or vector
   DType usual = DType::bf16;  ///< as the official checkpoint stores it
-  bool optional = false;    ///< vision, MTP: absent as a whole without being a fault
+  bool optional = false;      ///< vision, MTP: absent as a whole without being a fault
 };
 
 /// What has to be known beside the model's own configuration to write the keys of a GGUF file.
 struct GgufFacts {
-  std::string name;              ///< general.name
-  std::int64_t parameters = 0;   ///< of the tensors that go into this file, for general.size_label; 0 leaves the key out
-  std::uint32_t file_type = 0;   ///< general.file_type
-  int mtp_layers = 0;            ///< counted from the tensors that are written, never from the configuration
+  std::string name;             ///< general.name
+  std::int64_t parameters = 0;  ///< of the tensors in this file, for general.size_label; 0 leaves the key out
+  std::uint32_t file_type = 0;  ///< general.file_type
+  int mtp_layers = 0;           ///< counted from the tensors that are written, never from the configuration
 };
 
 /// What we know of one architecture, bound to one checkpoint: its sizes, its names and conventions in every dialect.
@@ -63,11 +63,13 @@ class Architecture {
   virtual bool tied_head() const = 0;
   virtual bool is_full_attention(int layer) const = 0;
 
-  /// Takes a tensor name of `dialect` apart. Nothing for names that are none of this architecture's, or whose shape
-  /// cannot be what the name says.
+  /// Takes a tensor name of `dialect` apart. A low-rank factor ("X.weight.lora_a", PEFT's "X.lora_A.weight") gives the
+  /// slot of its base weight, with its own [rank, in] or [out, rank] as the matrix. Nothing for names that are none of
+  /// this architecture's, or whose shape cannot be what the name says.
   virtual std::optional<Assembly> parse(Dialect dialect, std::string_view tensor, const Shape& shape) const = 0;
   /// Where `dialect` keeps `slot`; the inverse of parse(). Nothing when the dialect has no place for it.
-  virtual std::optional<Placement> place(Dialect dialect, const Slot& slot, ExpertLayout experts = ExpertLayout::fused) const = 0;
+  virtual std::optional<Placement> place(Dialect dialect, const Slot& slot,
+                                         ExpertLayout experts = ExpertLayout::fused) const = 0;
   /// The slot's canonical matrix, [rows, columns], or [n] for a vector.
   virtual Shape slot_shape(const Slot& slot) const = 0;
   /// "model.language_model.layers.3.self_attn.q_proj.weight"
@@ -75,24 +77,27 @@ class Architecture {
 
   /// From the canonical matrix to the one that `dialect` prescribes.
   virtual View convention(Dialect dialect, const Slot& slot) const = 0;
-  /// From the canonical matrix to the one that this very checkpoint stores: convention() of its dialect, unless the data's
-  /// shapes show that it was never applied or applied already (an MLX directory with raw Hugging Face tensors).
+  /// From the canonical matrix to the one that this very checkpoint stores: convention() of its dialect, unless the
+  /// data's shapes show that it was never applied or applied already (an MLX directory with raw Hugging Face tensors).
   virtual View stored_convention(const Slot& slot) const = 0;
-  /// From the canonical matrix to the effective form, in which all dialects are compared: norms 1 + w, decay -exp(A_log).
+  /// From the canonical matrix to the effective form, in which all dialects are compared: norms 1 + w, decay
+  /// -exp(A_log).
   virtual View effective(const Slot& slot) const = 0;
 
   /// A dense type that `dialect`'s loaders insist on for this slot whatever the recipe says (llama.cpp: F32 norms).
   virtual std::optional<DType> required_dtype(Dialect dialect, const Slot& slot) const = 0;
   virtual OutputKind output_of(Dialect dialect, const Slot& slot) const = 0;
-  /// The base weight that low-rank factors may correct and GPTQ quantizes.
+  /// The matrix of a Linear module of the text model or MTP, lm_head included: what low-rank factors may correct and
+  /// quantizers take. Not the embedding, routers, the convolution and the vision tower.
   virtual bool is_linear(const Slot& slot) const = 0;
 
   virtual std::vector<ExpectedSlot> expected() const = 0;
 
   /// The keys of a GGUF file made from `source`, in the order of llama.cpp's converter: general.*, architecture,
-  /// tokenizer. Reads sidecars of `source`. What had to be guessed is appended to `findings`. Throws Error{malformed} for
-  /// sidecars that contradict themselves and Error{not_found} for what the target cannot do without.
-  virtual Metadata gguf_metadata(const Checkpoint& source, OutputKind kind, const GgufFacts& facts, Findings& findings) const = 0;
+  /// tokenizer. Reads sidecars of `source`. What had to be guessed is appended to `findings`. Throws Error{malformed}
+  /// for sidecars that contradict themselves and Error{not_found} for what the target cannot do without.
+  virtual Metadata gguf_metadata(const Checkpoint& source, OutputKind kind, const GgufFacts& facts,
+                                 Findings& findings) const = 0;
 };
 
 /// The architecture of a checkpoint, from config.json or GGUF keys; nothing when it is none that we know. Throws

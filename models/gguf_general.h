@@ -11,8 +11,8 @@
 
 namespace regauge {
 
-/// general.sampling.* out of generation_config.json, in the converter's order; nothing when there is no such file. A file
-/// that cannot be read costs those keys only, and a finding. Source: ggml-org/llama.cpp gguf-py/gguf/metadata.py.
+/// general.sampling.* out of generation_config.json, in the converter's order; nothing when there is no such file. A
+/// file that cannot be read costs those keys only, and a finding. Source: ggml-org/llama.cpp gguf-py/gguf/metadata.py.
 void append_sampling_keys(const Checkpoint& source, Metadata& keys, Findings& findings);
 
 /// A sidecar parsed as JSON, or nothing when it is not there. Throws Error{malformed} at that file.

@@ -79,6 +79,7 @@ std::vector<std::string> read_merges_file(const Checkpoint& source, Findings& fi
   const auto text = source.sidecar_text(kMerges, kMaxTokenizerBytes);
   std::vector<std::string> merges;
   if (!text) return merges;
+  if (!is_utf8(*text)) throw Error(ErrorCode::malformed, "not valid UTF-8").at(kMerges);
   std::size_t ignored = 0;
   std::string_view rest = *text;
   for (bool first = true; !rest.empty(); first = false) {
@@ -130,7 +131,8 @@ void read_added(const Json& list, TokenizerFiles& files) {
   }
 }
 
-/// tokenizer_config.json repeats the added tokens by id, and is the only place of them where there is no tokenizer.json.
+/// tokenizer_config.json repeats the added tokens by id, and is the only place of them where there is no
+/// tokenizer.json.
 void read_added_decoder(TokenizerFiles& files, Findings& findings) {
   const Json* decoder = get_object(files.config, "added_tokens_decoder");
   if (decoder == nullptr) return;

@@ -35,8 +35,9 @@ struct TokenizerFiles {
   Json config = Json::object();            ///< tokenizer_config.json, or an empty object
 };
 
-/// Reads tokenizer.json, or vocab.json with merges.txt, and tokenizer_config.json. Throws Error{malformed} for files that
-/// break their form, Error{unsupported} for tokenizers that are no byte-level BPE, Error{not_found} without merges.
+/// Reads tokenizer.json, or vocab.json with merges.txt, and tokenizer_config.json. Throws Error{malformed} for files
+/// that break their form, Error{unsupported} for tokenizers that are no byte-level BPE, Error{not_found} without
+/// merges.
 TokenizerFiles read_tokenizer_files(const Checkpoint& source, Findings& findings);
 
 }  // namespace regauge

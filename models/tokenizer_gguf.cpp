@@ -76,10 +76,20 @@ std::string with_plain_spaces(std::string text) {
   return text;
 }
 
+/// Most rows of an embedding without a token. Published models pad by a few hundred; a configuration that claims
+/// millions would cost memory that no file pays for.
+constexpr std::int64_t kMaxPadding = std::int64_t{1} << 20;
+
 class TokenTable {
  public:
-  TokenTable(std::string_view file, std::int64_t size)
-      : file_(file), texts_(static_cast<std::size_t>(size)), types_(static_cast<std::size_t>(size)) {}
+  /// `tokens` is how many the files name, some of them perhaps twice.
+  TokenTable(std::string_view file, std::int64_t size, std::size_t tokens) : file_(file) {
+    if (size > static_cast<std::int64_t>(tokens) + kMaxPadding) {
+      throw Error(ErrorCode::malformed, "{} tokens for an embedding of {} rows", tokens, size).at(file);
+    }
+    texts_.resize(static_cast<std::size_t>(size));
+    types_.resize(static_cast<std::size_t>(size));
+  }
 
   void put(std::int64_t id, std::string text, TokenType type) {
     if (id < 0 || id >= static_cast<std::int64_t>(texts_.size())) {
@@ -97,7 +107,8 @@ class TokenTable {
     types_[index] = static_cast<std::int32_t>(type);
   }
 
-  /// What user-defined tokens look like in the file; apart from put(), which compares texts as the tokenizer knows them.
+  /// What user-defined tokens look like in the file; apart from put(), which compares texts as the tokenizer knows
+  /// them.
   void fill_and_check() {
     std::unordered_map<std::string_view, std::size_t> seen;
     seen.reserve(texts_.size());
@@ -204,6 +215,13 @@ struct ChatTemplate {
   std::string text;
 };
 
+/// A template in a file of its own. Those inside JSON are UTF-8 by parse_json().
+std::optional<std::string> template_file(const Checkpoint& source, std::string_view name) {
+  auto text = source.sidecar_text(name, kMaxConfigBytes);
+  if (text && !is_utf8(*text)) throw Error(ErrorCode::malformed, "not valid UTF-8").at(name);
+  return text;
+}
+
 /// tokenizer_config.json wins over chat_template.jinja, that over chat_template.json.
 std::vector<ChatTemplate> read_templates(const Checkpoint& source, const Json& tokenizer_config) {
   std::vector<ChatTemplate> found;
@@ -227,11 +245,11 @@ std::vector<ChatTemplate> read_templates(const Checkpoint& source, const Json& t
   constexpr std::string_view kMore = "additional_chat_templates/";
   if (const Json* value = find(tokenizer_config, "chat_template")) {
     add_value(*value, "tokenizer_config.json");
-  } else if (auto text = source.sidecar_text(kJinja, kMaxConfigBytes)) {
+  } else if (auto text = template_file(source, kJinja)) {
     add("default", *std::move(text));
     for (const Sidecar& sidecar : source.sidecars) {
       if (!sidecar.name.starts_with(kMore) || !sidecar.name.ends_with(".jinja")) continue;
-      auto more = source.sidecar_text(sidecar.name, kMaxConfigBytes);
+      auto more = template_file(source, sidecar.name);
       const std::string_view stem = std::string_view(sidecar.name).substr(kMore.size());
       if (more) add(std::string(stem.substr(0, stem.size() - 6)), *std::move(more));
     }
@@ -245,8 +263,6 @@ void append_templates(const Checkpoint& source, const TokenizerFiles& files, Met
   std::optional<std::string> standard;
   std::vector<std::string> names;
   for (ChatTemplate& one : read_templates(source, files.config)) {
-    if (!is_utf8(one.text))
-      throw Error(ErrorCode::malformed, "the chat template is not valid UTF-8").at("chat_template");
     std::ranges::replace_if(
         one.name, [](char c) { return !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')); },
         '_');
@@ -270,7 +286,7 @@ bool has_tokenizer(const Checkpoint& source) {
 void append_tokenizer_keys(const Checkpoint& source, std::int64_t vocab_size, std::string_view family_pre,
                            Metadata& keys, Findings& findings) {
   TokenizerFiles files = read_tokenizer_files(source, findings);
-  TokenTable table(files.file, vocab_size);
+  TokenTable table(files.file, vocab_size, files.vocabulary.size() + files.added.size());
   for (VocabularyEntry& entry : files.vocabulary) table.put(entry.id, std::move(entry.text), TokenType::normal);
   for (const AddedToken& token : files.added) {
     const bool control = token.special || looks_special(token.text);

@@ -16,8 +16,8 @@ constexpr std::array<std::string_view, 2> kGateUp{"mlp.experts.gate_proj.weight"
 constexpr std::array<std::string_view, 3> kQkv{"self_attn.q_proj.weight", "self_attn.k_proj.weight",
                                                "self_attn.v_proj.weight"};
 
-// Sources: huggingface/transformers src/transformers/models/qwen3_5_moe/modular_qwen3_5_moe.py (fused, gate rows first),
-// ml-explore/mlx-lm mlx_lm/models/qwen3_5_moe.py (switch_mlp), ggml-org/llama.cpp conversion/qwen.py and
+// Sources: huggingface/transformers src/transformers/models/qwen3_5_moe/modular_qwen3_5_moe.py (fused, gate rows
+// first), ml-explore/mlx-lm mlx_lm/models/qwen3_5_moe.py (switch_mlp), ggml-org/llama.cpp conversion/qwen.py and
 // src/models/qwen35moe.cpp (exps; gate_up_exps and a fused attn_qkv of attention blocks are taken by its loader). The
 // forms with ".weight" come from tools that re-save fused experts as modules.
 constexpr std::array kBundles{

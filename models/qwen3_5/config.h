@@ -102,8 +102,9 @@ struct Config {
   std::int64_t query_rows() const { return (output_gate ? 2 : 1) * heads * head_dim; }
 };
 
-/// Reads config.json: `text_config` over the root, or a flat text-only file. Throws Error{malformed} for a missing size, a
-/// wrong type or a size out of bounds, Error{unsupported} for what no published checkpoint has (dense layers in a MoE model).
+/// Reads config.json: `text_config` over the root, or a flat text-only file. Throws Error{malformed} for a missing
+/// size, a wrong type or a size out of bounds, Error{unsupported} for what no published checkpoint has (dense layers in
+/// a MoE model).
 Config config_from_json(const Json& config, bool moe);
 
 /// Reads the keys of a model, mmproj ("clip") or adapter file. Throws as above.

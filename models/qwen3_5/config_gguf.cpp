@@ -35,7 +35,8 @@ class Keys {
   std::string prefix_;
 };
 
-/// Array elements of any integer type, or booleans, as numbers. Throws Error{malformed} naming `key` for floats and strings.
+/// Array elements of any integer type, or booleans, as numbers. Throws Error{malformed} naming `key` for floats and
+/// strings.
 std::vector<std::int64_t> integers(const MetaArray& array, std::string_view key) {
   return std::visit(
       [&](const auto& values) -> std::vector<std::int64_t> {

@@ -199,8 +199,9 @@ void read_vision(const Json& root, Config& config) {
     if (!found && !fallback) throw Error(ErrorCode::malformed, "'vision_config.{}' is missing", key).tensor(key);
     return bounded(found ? *found : *fallback, key, max);
   };
-  // The fallbacks are the defaults of huggingface/transformers src/transformers/models/qwen3_5/configuration_qwen3_5.py,
-  // except for out_hidden_size, which has to be the decoder's width whatever that class says.
+  // The fallbacks are the defaults of huggingface/transformers
+  // src/transformers/models/qwen3_5/configuration_qwen3_5.py, except for out_hidden_size, which has to be the decoder's
+  // width whatever that class says.
   VisionConfig tower;
   tower.depth = size("depth", kMaxLayers, std::nullopt);
   tower.hidden = size("hidden_size", kMaxWidth, std::nullopt);

@@ -7,9 +7,10 @@
 
 namespace regauge::qwen3_5 {
 
-/// Hugging Face keeps value heads with their key head (head g * ratio + j serves key head g); GGUF files tile them, so that
-/// head h there is served by key head h mod key_heads. The map from the first order to the second: `lead` elements stay in
-/// front, then each head is a run of `unit`. Source: ggml-org/llama.cpp conversion/qwen.py, _LinearAttentionVReorderBase.
+/// Hugging Face keeps value heads with their key head (head g * ratio + j serves key head g); GGUF files tile them, so
+/// that head h there is served by key head h mod key_heads. The map from the first order to the second: `lead` elements
+/// stay in front, then each head is a run of `unit`. Source: ggml-org/llama.cpp conversion/qwen.py,
+/// _LinearAttentionVReorderBase.
 AxisMap tile_value_heads(std::int64_t key_heads, std::int64_t value_heads, std::int64_t unit, std::int64_t lead = 0);
 
 /// From the canonical matrix to a GGUF file's. Throws Error{unsupported} where the heads are not known.

@@ -37,12 +37,13 @@ struct Target {
   bool in_mtp = false;
   int layer = -1;
   int expert = -1;
-  /// The name is Hugging Face's own also inside an MLX directory: "mtp.norm.weight", not "language_model.mtp.norm.weight".
+  /// The name is Hugging Face's own also inside an MLX directory: "mtp.norm.weight", not
+  /// "language_model.mtp.norm.weight".
   bool raw_name = false;
 };
 
-/// Takes a safetensors name apart. Hugging Face's, mlx-lm's and mlx-vlm's spellings are told apart by themselves, so that
-/// directories half converted or merged by hand are read too.
+/// Takes a safetensors name apart. Hugging Face's, mlx-lm's and mlx-vlm's spellings are told apart by themselves, so
+/// that directories half converted or merged by hand are read too.
 std::optional<Target> parse_safetensors_name(const Config& config, std::string_view name);
 std::optional<Target> parse_gguf_name(const Config& config, std::string_view name);
 
@@ -62,7 +63,8 @@ std::optional<FactorName> parse_factor_name(Dialect dialect, std::string_view na
 /// target is a stack.
 std::optional<Assembly> assemble_factor(const Config& config, const Target& target, Factor factor, const Shape& shape);
 
-/// Where safetensors files keep text weights: below "model.language_model." or, saved without the vision tower, "model.".
+/// Where safetensors files keep text weights: below "model.language_model." or, saved without the vision tower,
+/// "model.".
 enum class HfVariant : std::uint8_t { multimodal, text_only };
 
 std::string hf_name(HfVariant variant, const Slot& slot);

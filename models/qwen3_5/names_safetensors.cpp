@@ -19,8 +19,8 @@ struct Prefix {
 };
 
 // Tried in order, so longer ones stand before those that they start with. Hugging Face saves "model.language_model.",
-// "model." (text only), "model.visual." and "mtp."; mlx-lm and mlx-vlm write "language_model.model." and "vision_tower.",
-// MTP side files "language_model.mtp.".
+// "model." (text only), "model.visual." and "mtp."; mlx-lm and mlx-vlm write "language_model.model." and
+// "vision_tower.", MTP side files "language_model.mtp.".
 constexpr std::array kPrefixes{
     Prefix{"model.language_model.visual.", Root::vision},
     Prefix{"model.language_model.mtp.", Root::mtp, true},

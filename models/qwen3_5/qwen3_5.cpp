@@ -22,6 +22,7 @@ struct Habits {
 /// Every mlx-lm since the first decides by the convolution's shape whether norms were shifted already: [C, k, 1] is
 /// converted, [C, 1, k] is raw. Source: ml-explore/mlx-lm mlx_lm/models/qwen3_5.py, sanitize.
 std::optional<bool> convolutions_are_converted(const Config& config, const Checkpoint& checkpoint) {
+  if (config.conv == 1) return std::nullopt;  // both forms look the same
   for (const Tensor& tensor : checkpoint.tensors) {
     if (!tensor.name.ends_with("linear_attn.conv1d.weight") || tensor.shape.rank() != 3) continue;
     if (tensor.shape.dims[2] == 1 && tensor.shape.dims[1] == config.conv) return true;
@@ -44,8 +45,8 @@ Habits read_habits(const Config& config, const Checkpoint& checkpoint) {
 
   const bool mlx = checkpoint.dialect == Dialect::mlx;
   habits.norms_shifted = convolutions_are_converted(config, checkpoint).value_or(mlx);
-  // MTP weights join an MLX directory later, in a side file: converted with it under "language_model.mtp.", or copied from
-  // the Hugging Face checkpoint as they were, under "mtp.".
+  // MTP weights join an MLX directory later, in a side file: converted with it under "language_model.mtp.", or copied
+  // from the Hugging Face checkpoint as they were, under "mtp.".
   const bool raw_mtp = any([&config](const std::string& name) {
     const auto target = parse_safetensors_name(config, name);
     return target && target->in_mtp && target->raw_name;

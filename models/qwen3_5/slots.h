@@ -108,7 +108,8 @@ Slot make_slot(const SlotKind& kind, bool mtp, int layer, int expert = -1);
 /// [rows, columns] or [n], as the canonical matrix. Throws Error{unsupported} when the sizes are not known.
 Shape canonical_shape(const SlotKind& kind, const Config& config);
 
-/// Whether an array of this shape can hold exactly one slot of `kind`, axes of length 1 aside. True when sizes are unknown.
+/// Whether an array of this shape can hold exactly one slot of `kind`, axes of length 1 aside. True when sizes are
+/// unknown.
 bool fits(const SlotKind& kind, const Config& config, const Shape& shape);
 
 /// `shape` without its axes of length 1.

@@ -18,12 +18,14 @@
 // architecture looks at is filled in, which are names, shapes, keys, configuration and side files.
 namespace regauge::testing {
 
-/// A dense model with every kind of weight: 4 layers, 2 key and 6 value heads, one MTP layer, a vision tower of 2 blocks.
+/// A dense model with every kind of weight: 4 layers, 2 key and 6 value heads, one MTP layer, a vision tower of 2
+/// blocks.
 inline Json tiny_config() {
   return parse_json(R"({
     "architectures": ["Qwen3_5ForConditionalGeneration"], "model_type": "qwen3_5", "tie_word_embeddings": false,
     "text_config": {
-      "model_type": "qwen3_5_text", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "vocab_size": 320,
+      "model_type": "qwen3_5_text", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,
+      "vocab_size": 320,
       "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "linear_num_key_heads": 2,
       "linear_num_value_heads": 6, "linear_key_head_dim": 32, "linear_value_head_dim": 32, "linear_conv_kernel_dim": 4,
       "full_attention_interval": 4, "max_position_embeddings": 256, "rms_norm_eps": 1e-06, "mtp_num_hidden_layers": 1,

@@ -311,6 +311,25 @@ TEST_F(NamesOf, WhatIsNotOfThisModelIsNotUnderstood) {
   none(Dialect::gguf, "blk.4.ssm_a", {6});
 }
 
+/// Names with one letter missing are foreign, or another spelling of the same weights.
+TEST_F(NamesOf, DamagedNamesNeverNameOtherWeights) {
+  for (const Architecture* model : {dense_.get(), moe_.get()}) {
+    for (const ExpectedSlot& one : model->expected()) {
+      if (one.slot.layer > 0 || one.slot.expert > 0) continue;
+      for (const Dialect dialect : {Dialect::hf, Dialect::mlx, Dialect::gguf}) {
+        const auto place = model->place(dialect, one.slot);
+        const auto whole = model->parse(dialect, place->array, place->shape);
+        for (std::size_t i = 0; i < place->array.size(); ++i) {
+          std::string damaged = place->array;
+          damaged.erase(i, 1);
+          const auto assembly = model->parse(dialect, damaged, place->shape);
+          EXPECT_TRUE(!assembly || assembly == whole) << damaged << " from " << place->array;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(NamesOf, AnUnknownSlotHasNoPlaceAndIsAnErrorElsewhere) {
   Slot slot;
   slot.component = Component::attention;

@@ -11,8 +11,8 @@ namespace {
 
 using testing::checkpoint_of;
 
-/// A published size: what its configuration says, and the totals of its official safetensors index (27B and 35B-A3B), or
-/// those that follow from the shapes.
+/// A published size: what its configuration says, and the totals of its official safetensors index (27B and 35B-A3B),
+/// or those that follow from the shapes.
 struct Size {
   std::string label;
   int layers, hidden, intermediate, heads, kv_heads, value_heads, experts;

@@ -142,6 +142,21 @@ TEST_F(Tokenizer, RefusesBrokenFiles) {
   EXPECT_EQ(fault(3), Fault(ErrorCode::malformed, "tokenizer_config.json"));
 }
 
+TEST_F(Tokenizer, RefusesTextThatIsNotUtf8) {
+  write_tokenizer("", "[]");
+  write_text(scratch_ / "merges.txt", "a \xFF\n");
+  EXPECT_EQ(fault(3), Fault(ErrorCode::malformed, "merges.txt"));
+  write_tokenizer("");
+  write_text(scratch_ / "chat_template.jinja", "\xC3(");
+  EXPECT_EQ(fault(3), Fault(ErrorCode::malformed, "chat_template.jinja"));
+}
+
+TEST_F(Tokenizer, DoesNotPadAnEmbeddingThatNoVocabularyExplains) {
+  write_tokenizer("");
+  EXPECT_EQ(texts(keys(100'000), "tokenizer.ggml.tokens").size(), 100'000U);
+  EXPECT_EQ(fault(16'000'000), Fault(ErrorCode::malformed, "tokenizer.json"));
+}
+
 TEST_F(Tokenizer, TellsTheFamilysWordSplittingByItsRegex) {
   write_tokenizer("");
   EXPECT_EQ(keys(3).get_string("tokenizer.ggml.pre"), "qwen35");
