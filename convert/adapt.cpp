@@ -262,7 +262,7 @@ Adaptation adapt(const Checkpoint& source, const Architecture* architecture, Dia
   } else {
     result = Adapter(source, *architecture, dialect, options).run();
   }
-  for (const std::string& name : corrected) result.left_out.push_back({name, "its low-rank factors, by --drop eora"});
+  for (const std::string& name : corrected) result.left_out.push_back({name, "low-rank factors only, by --drop eora"});
   return result;
 }
 

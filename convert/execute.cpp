@@ -7,9 +7,9 @@
 
 #include <oneapi/tbb/enumerable_thread_specific.h>
 #include <oneapi/tbb/parallel_for.h>
-#include <oneapi/tbb/task_arena.h>
 
 #include "base/error.h"
+#include "convert/workers.h"
 
 namespace regauge {
 namespace {
@@ -59,8 +59,7 @@ class Execution {
   void run(int threads) {
     const std::vector<Band> bands = cut_into_bands(plan_);
     tbb::enumerable_thread_specific<Worker> workers;
-    tbb::task_arena arena(threads > 0 ? threads : tbb::task_arena::automatic);
-    arena.execute([&] {
+    Workers(threads).run([&] {
       tbb::parallel_for(
           tbb::blocked_range<std::size_t>(0, bands.size(), 1),
           [&](const tbb::blocked_range<std::size_t>& range) {

@@ -4,12 +4,12 @@
 #include <map>
 
 #include <oneapi/tbb/parallel_for.h>
-#include <oneapi/tbb/task_arena.h>
 
 #include "base/error.h"
 #include "convert/choose.h"
 #include "convert/gguf_keys.h"
 #include "convert/refusal.h"
+#include "convert/workers.h"
 
 namespace regauge {
 namespace {
@@ -18,8 +18,7 @@ Dialect dialect_of(const Format& format) { return format.name == "gguf" ? Dialec
 
 void plan_steps(PlannedOutput& output, const Format& format, const ConvertOptions& options, std::vector<std::string>& offenders) {
   std::vector<std::optional<std::variant<Step, Offender>>> choices(output.targets.size());
-  tbb::task_arena arena(options.threads > 0 ? options.threads : tbb::task_arena::automatic);
-  arena.execute([&] {
+  Workers(options.threads).run([&] {
     tbb::parallel_for(std::size_t{0}, choices.size(),
                       [&](std::size_t i) { choices[i] = choose_route(output.targets[i], format, options); });
   });
