@@ -200,7 +200,7 @@ void add_convert(CLI::App& app, Command& chosen) {
   command->footer(
       "Examples:\n"
       "  regauge convert qwen35-gptq-int4 model.gguf --dry-run\n"
-      "  regauge convert qwen35-gptq-int4 values.safetensors --dtype f32");
+      "  regauge convert qwen35-bf16-tiny values.safetensors --dtype f32");
   command->callback([&chosen, arguments] { chosen = [arguments] { return run_convert(*arguments); }; });
 }
 

@@ -38,6 +38,16 @@ std::int64_t quantum_of(const Target& target) {
   return quantum;
 }
 
+/// What the target's convention does to the values and what its loaders want, for the step's reason.
+std::string convention_reason(const Target& target) {
+  std::string reason;
+  for (const TargetPiece& piece : target.pieces) {
+    if (piece.view.elementwise != Elementwise::none) reason = fmt::format("stored as {}", name(piece.view.elementwise));
+  }
+  if (target.required) reason += fmt::format("{}loaders insist on {} here", reason.empty() ? "" : "; ", name(*target.required));
+  return reason;
+}
+
 class Chooser {
  public:
   Chooser(const Target& target, const Format& format, const ConvertOptions& options)
@@ -57,7 +67,7 @@ class Chooser {
     const Encoding& encoding = target_.pieces.front().tensor->encoding;
     const bool numbers = !any_piece(target_, is_not_float);
     std::optional<DType> wanted = target_.required;
-    std::string reason = wanted ? fmt::format("loaders insist on {} here", name(*wanted)) : "";
+    std::string reason = convention_reason(target_);
     if (!wanted && numbers && (options_.dtype || options_.dense)) wanted = options_.dtype ? options_.dtype : options_.dense;
     const auto* stored = std::get_if<Dense>(&encoding);
     const bool keeps = !wanted || (stored != nullptr && stored->dtype == *wanted);
@@ -67,13 +77,13 @@ class Chooser {
     if (!numbers) return Offender{fmt::format("{} has no {} encoding", encodings_of(target_), format_.name)};
     if (!wanted) {
       wanted = stored != nullptr && (stored->dtype == DType::bf16 || stored->dtype == DType::f16) && one_encoding() ? stored->dtype : DType::f32;
-      if (auto why = cannot_copy(target_)) reason = *why;
+      if (auto why = cannot_copy(target_); why && reason.empty()) reason = *why;
     }
     return as_dense(*wanted, reason);
   }
 
   std::variant<Step, Offender> quantized() {
-    if (target_.required) return as_dense(*target_.required, fmt::format("loaders insist on {} here", name(*target_.required)));
+    if (target_.required) return as_dense(*target_.required, convention_reason(target_));
     if (options_.dense) return as_dense(*options_.dense, "decoded, by --dense");
     std::string reason;
     if (auto why = cannot_copy(target_)) {

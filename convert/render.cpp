@@ -1,6 +1,7 @@
 #include "convert/render.h"
 
 #include <algorithm>
+#include <cmath>
 #include <array>
 #include <map>
 
@@ -40,7 +41,7 @@ std::string left_out_text(const std::vector<LeftOut>& left_out) {
 }
 
 Json loss_to_json(const Loss& loss) {
-  return {{"changed", loss.changed}, {"worst_error", loss.worst}, {"irreversible", loss.irreversible}};
+  return {{"changed", loss.changed}, {"worst_error", std::isfinite(loss.worst) ? Json(loss.worst) : Json()}, {"irreversible", loss.irreversible}};
 }
 
 Json step_to_json(const Step& step, const StepResult* result) {
