@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <map>
 #include <utility>
 
@@ -53,8 +52,8 @@ std::string title_from_path(const std::filesystem::path& path) {
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find('-', begin), text.size());
     std::string word = text.substr(begin, end - begin);
-    const bool lower = std::ranges::all_of(word, [](unsigned char c) { return std::islower(c) != 0; });
-    if (lower && !word.empty()) word[0] = static_cast<char>(word[0] - 'a' + 'A');
+    const bool upper = std::ranges::any_of(word, [](char c) { return c >= 'A' && c <= 'Z'; });
+    if (!upper && !word.empty() && word[0] >= 'a' && word[0] <= 'z') word[0] = static_cast<char>(word[0] - 'a' + 'A');
     if (!title.empty()) title += ' ';
     title += word;
     begin = end + 1;
