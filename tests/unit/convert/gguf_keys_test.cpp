@@ -9,7 +9,6 @@ namespace {
 TEST(TitleFromPath, CapitalisesLowerCaseWordsAndKeepsTheRest) {
   EXPECT_EQ(title_from_path("/models/qwen35-gptq-int4"), "Qwen35 Gptq Int4");
   EXPECT_EQ(title_from_path("/models/Qwen3.5-27B-GPTQ/"), "Qwen3.5 27B GPTQ");
-  EXPECT_EQ(title_from_path("/models/4bit"), "4bit");
 }
 
 PlannedOutput output_of(std::vector<std::pair<std::variant<DType, BlockType>, Shape>> arrays) {
