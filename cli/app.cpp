@@ -28,7 +28,7 @@ std::string help_command(const CLI::App& app) {
 int parse_and_run(int argc, const char* const* argv) {
   CLI::App app("Reads, converts, inspects and verifies quantized model checkpoints.", "regauge");
   app.set_version_flag("--version", "regauge " REGAUGE_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // none is told below, in words that name them
   app.failure_message(CLI::FailureMessage::simple);
   app.footer("Exit status: 0 done or equal, 1 the answer is no, 2 could not.");
   Command chosen;
@@ -45,7 +45,11 @@ int parse_and_run(int argc, const char* const* argv) {
     complain(printable(error.what(), LineFeeds::keep) + std::string("\nTry '") + help_command(app) + "'.");
     return kExitCouldNot;
   }
-  return chosen ? chosen() : kExitCouldNot;
+  if (chosen) return chosen();
+  std::string names;
+  for (const CLI::App* command : app.get_subcommands({})) names += (names.empty() ? "" : ", ") + command->get_name();
+  complain("a subcommand is required: " + names + "\nTry 'regauge --help'.");
+  return kExitCouldNot;
 }
 
 }  // namespace

@@ -1,5 +1,4 @@
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +26,7 @@ struct InspectOptions {
   bool map = false;
   bool scan = false;
   bool json = false;
+  std::string zeros = "auto";
   OpenOptions open;
 
   bool shows_summary() const { return scan || (!pattern && !map && stats.empty()); }
@@ -45,6 +45,7 @@ void settle_path(InspectOptions& options) {
 
 int inspect_path(InspectOptions options) {
   settle_path(options);
+  if (options.zeros != "auto") options.open.zeros = options.zeros == "v1" ? ZerosLabel::v1 : ZerosLabel::v2;
   const Checkpoint checkpoint = open_checkpoint(options.path, options.open);
   inspect::Report report;
   {
@@ -53,7 +54,7 @@ int inspect_path(InspectOptions options) {
                               [&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
   }
   std::optional<inspect::PrecisionMap> map;
-  if (options.map) map = inspect::make_map(checkpoint, report.catalog);
+  if (options.map) map = inspect::make_map(checkpoint, report.catalog, report.architecture.get());
   std::optional<inspect::TensorStats> stats;
   if (!options.stats.empty()) stats = inspect::measure(checkpoint, inspect::find_tensor(checkpoint, options.stats));
 
@@ -96,13 +97,10 @@ void add_inspect(CLI::App& app, Command& chosen) {
   command->add_option("--adapter", options->open.adapter, "Attach the low-rank factors (EoRA) in this directory")
       ->type_name("DIR");
   command
-      ->add_option("--zeros", options->open.zeros,
+      ->add_option("--zeros", options->zeros,
                    "How GPTQ zero points are stored: auto (by the data), v1 or v2; default auto")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, ZerosLabel>{
-              {"auto", ZerosLabel::automatic}, {"v1", ZerosLabel::v1}, {"v2", ZerosLabel::v2}},
-          CLI::ignore_case))
-      ->type_name("auto|v1|v2");
+      ->check(CLI::IsMember({"auto", "v1", "v2"}).description(""))
+      ->type_name("HOW");
   command->footer(
       "Examples:\n"
       "  regauge inspect samples/qwen35-gptq-int4\n"

@@ -37,6 +37,12 @@ bool place_known(const Checkpoint& checkpoint, const Tensor& tensor, const Archi
   entry.layer = slot.layer;
   entry.role = slot.role;
   entry.tied_copy = slot.component == Component::head && architecture.tied_head();
+  // Factors of an adapter file bear the name of the weight that they correct.
+  if (is_factor_name(tensor.name)) {
+    entry.component = Component::adapter;
+    entry.tied_copy = false;
+    entry.assembly.reset();
+  }
   return true;
 }
 

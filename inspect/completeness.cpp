@@ -128,6 +128,7 @@ std::string describe_slots(const std::vector<ExpectedSlot>& slots, std::size_t m
     std::ranges::sort(group.layers);
     group.layers.erase(std::unique(group.layers.begin(), group.layers.end()), group.layers.end());
     if (!text.empty()) text += ", ";
+    if (const std::string_view tower = root(key.first); tower != "text") text += fmt::format("{} ", tower);
     text += key.second;
     if (!group.layers.empty()) {
       text += fmt::format(" ({} {}{})", group.layers.size() == 1 ? "layer" : "layers", describe_numbers(group.layers),

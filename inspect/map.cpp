@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
@@ -11,13 +12,13 @@ namespace regauge::inspect {
 namespace {
 
 constexpr std::string_view kSmall = "small";
-// A matrix whose precision anyone chooses; below this come norms, biases, depthwise convolutions and scalars.
-constexpr std::int64_t kSmallestMatrixSide = 8;
+// A matrix whose precision anyone chooses has more; depthwise convolutions have one column a tap.
+constexpr std::int64_t kFewestColumns = 8;
 // A block number is part of a name, and a name may say anything; no model has this many blocks.
 constexpr int kMostBlocks = 4096;
 
 bool is_matrix(const Shape& shape) {
-  return shape.rank() >= 2 && shape.columns() >= kSmallestMatrixSide && shape.rows() >= kSmallestMatrixSide;
+  return shape.rank() >= 2 && shape.columns() >= kFewestColumns && shape.rows() > 1;
 }
 
 char dense_symbol(DType dtype) {
@@ -57,6 +58,8 @@ std::string label_of(std::string_view role) {
     label += number ? std::string_view("*") : step;
     begin = dot + 1;
   }
+  // Slices of one matrix ("patch_embed.proj.weight.0") go by the matrix.
+  if (label.ends_with(".weight.*")) label.resize(label.size() - std::string_view(".weight.*").size());
   return label;
 }
 
@@ -117,8 +120,13 @@ class RowSet {
     return rows_[found->second];
   }
 
-  std::vector<MapRow> take() {
-    std::ranges::stable_sort(rows_, {}, &MapRow::component);
+  /// By component, then in the order of `ranks`, then as they came; small weights last.
+  std::vector<MapRow> take(const std::map<std::string, std::size_t>& ranks) {
+    const auto rank = [&](const MapRow& row) {
+      const auto known = ranks.find(row.label);
+      return std::tuple(row.component, row.label == kSmall, known == ranks.end() ? ranks.size() : known->second);
+    };
+    std::ranges::stable_sort(rows_, {}, rank);
     return std::move(rows_);
   }
 
@@ -127,13 +135,22 @@ class RowSet {
   std::vector<MapRow> rows_;
 };
 
+/// Labels in the order in which the architecture lists its weights; empty without one.
+std::map<std::string, std::size_t> label_ranks(const Architecture* architecture) {
+  std::map<std::string, std::size_t> ranks;
+  if (architecture == nullptr) return ranks;
+  for (const ExpectedSlot& expected : architecture->expected())
+    ranks.try_emplace(label_of(expected.slot.role), ranks.size());
+  return ranks;
+}
+
 }  // namespace
 
 double MapCell::bits() const noexcept {
   return parameters == 0 ? 0 : static_cast<double>(bytes) * 8 / static_cast<double>(parameters);
 }
 
-PrecisionMap make_map(const Checkpoint& checkpoint, const Catalog& catalog) {
+PrecisionMap make_map(const Checkpoint& checkpoint, const Catalog& catalog, const Architecture* architecture) {
   std::map<std::string_view, RowSet> towers;
   RowSet outside;
   for (const Entry& entry : catalog.entries) {
@@ -145,14 +162,15 @@ PrecisionMap make_map(const Checkpoint& checkpoint, const Catalog& catalog) {
       add_to(row.cells[in_block ? share.layer : 0], share, tensor.encoding);
     }
   }
+  const auto ranks = label_ranks(architecture);
   PrecisionMap map;
   for (const std::string_view name : {"text", "mtp", "vision"}) {
     const auto found = towers.find(name);
     if (found == towers.end()) continue;
-    MapTower& tower = map.towers.emplace_back(MapTower{std::string(name), 0, found->second.take()});
+    MapTower& tower = map.towers.emplace_back(MapTower{std::string(name), 0, found->second.take(ranks)});
     for (const MapRow& row : tower.rows) tower.blocks = std::max(tower.blocks, row.cells.rbegin()->first + 1);
   }
-  map.outside = outside.take();
+  map.outside = outside.take(ranks);
   return map;
 }
 

@@ -7,6 +7,7 @@
 
 #include "inspect/catalog.h"
 #include "ir/checkpoint.h"
+#include "models/architecture.h"
 
 namespace regauge::inspect {
 
@@ -38,8 +39,9 @@ struct PrecisionMap {
   std::vector<MapRow> outside;  ///< weights outside of blocks: one cell each, number 0
 };
 
-/// Builds it from a catalog; small tensors (norms, biases, convolutions) share one row.
-PrecisionMap make_map(const Checkpoint& checkpoint, const Catalog& catalog);
+/// Builds it from a catalog; small tensors (norms, biases, convolutions) share one row. Rows come in the order of
+/// `architecture` where it is given, else as the checkpoint has them.
+PrecisionMap make_map(const Checkpoint& checkpoint, const Catalog& catalog, const Architecture* architecture);
 
 /// What a cell's symbol stands for: '1'..'9' are whole bits of a quantized weight, rounded down.
 std::string describe_symbol(char symbol);

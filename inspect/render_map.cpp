@@ -11,6 +11,7 @@ namespace regauge::inspect {
 namespace {
 
 constexpr char kAbsent = '.';
+constexpr char kMixed = '+';
 
 /// A colour of the 256-colour palette: warm where few bits are left, cold where nothing was lost.
 int colour_of(double bits) {
@@ -98,14 +99,16 @@ void collect(const std::vector<MapRow>& rows, Margins& margins, std::set<char>& 
 }  // namespace
 
 std::string render_map(const PrecisionMap& map, const TextStyle& style) {
-  Margins margins;
   std::set<char> symbols;
-  for (const MapTower& tower : map.towers) collect(tower.rows, margins, symbols);
-  collect(map.outside, margins, symbols);
-  if (symbols.empty()) return "no tensors\n";
   std::string out;
-  for (const MapTower& tower : map.towers) out += draw_tower(tower, margins, style) + "\n";
+  for (const MapTower& tower : map.towers) {
+    Margins margins;
+    collect(tower.rows, margins, symbols);
+    out += draw_tower(tower, margins, style) + "\n";
+  }
   if (!map.outside.empty()) {
+    Margins margins;
+    collect(map.outside, margins, symbols);
     out += "outside of blocks\n";
     std::string_view previous;
     for (const MapRow& row : map.outside) {
@@ -116,13 +119,16 @@ std::string render_map(const PrecisionMap& map, const TextStyle& style) {
     }
     out += "\n";
   }
+  if (symbols.empty()) return "no tensors\n";
   std::string legend;
   for (const char symbol : symbols) {
+    if (symbol == kMixed) continue;
     const bool digit = symbol >= '1' && symbol <= '9';
-    legend += fmt::format("{}{} {}", legend.empty() ? "" : ", ", symbol,
+    legend += fmt::format("{}{}: {}", legend.empty() ? "" : ", ", symbol,
                           digit ? fmt::format("{}.x bits", symbol) : describe_symbol(symbol));
   }
-  return out + legend + fmt::format(", {} none\n", kAbsent);
+  if (symbols.contains(kMixed)) legend += fmt::format("{}{}: mixed", legend.empty() ? "" : ", ", kMixed);
+  return out + legend + fmt::format(", {}: none\n", kAbsent);
 }
 
 }  // namespace regauge::inspect

@@ -52,17 +52,26 @@ std::string architecture_line(const Summary& summary) {
 }
 
 std::string parameters_line(const Summary& summary) {
-  std::string line = fmt::format("{}", format_count(summary.everything.parameters));
+  const std::uint64_t all = summary.everything.parameters;
+  const std::string factors = format_count(summary.factors.parameters);
+  if (all == 0 && summary.factors.parameters != 0) return factors + " in low-rank factors";
   std::string parts;
-  if (summary.text.parameters != summary.everything.parameters) {
-    append(parts, ", ", "text " + format_count(summary.text.parameters));
-    if (summary.mtp.parameters != 0) append(parts, ", ", "MTP " + format_count(summary.mtp.parameters));
-    if (summary.vision.parameters != 0) append(parts, ", ", "vision " + format_count(summary.vision.parameters));
+  for (const auto& [label, tally] : {std::pair<std::string_view, const Tally&>{"text", summary.text},
+                                     {"MTP", summary.mtp},
+                                     {"vision", summary.vision}}) {
+    if (tally.parameters != 0 && tally.parameters != all)
+      append(parts, ", ", fmt::format("{} {}", label, format_count(tally.parameters)));
   }
+  std::string line = format_count(all);
   if (!parts.empty()) line += fmt::format(" ({})", parts);
-  if (summary.factors.parameters != 0)
-    line += fmt::format("; low-rank factors {} more", format_count(summary.factors.parameters));
+  if (summary.factors.parameters != 0) line += fmt::format("; {} more in low-rank factors", factors);
   return line;
+}
+
+std::string size_line(const Summary& summary) {
+  std::string line = counted(summary.array_bytes, "byte");
+  if (summary.array_bytes >= 1000) line += ", " + both_units(summary.array_bytes);
+  return line + "; in files " + format_count(summary.file_bytes);
 }
 
 std::string bits_line(const Summary& summary) {
@@ -88,10 +97,10 @@ std::string sidecar_line(const Summary& summary) {
 }
 
 std::string facts_block(const Summary& summary, const TextStyle& style) {
-  constexpr std::string_view kIndent = "                 ";  // as wide as a label with its margins
+  constexpr std::string_view kIndent = "                   ";  // as wide as a label with its margins
   std::string out;
   const auto add = [&](std::string_view label, const std::string& text) {
-    const std::string line = fmt::format("  {:<15}{}", label, printable(text));
+    const std::string line = fmt::format("  {:<17}{}", label, printable(text));
     out += wrap(line, style.width, kIndent) + "\n";
   };
   add("format", format_line(summary));
@@ -99,9 +108,9 @@ std::string facts_block(const Summary& summary, const TextStyle& style) {
   add("architecture", architecture_line(summary));
   if (!summary.quantization.empty()) add("quantization", summary.quantization);
   add("parameters", parameters_line(summary));
-  add("size", fmt::format("{} bytes, {}; in files {}", format_count(summary.array_bytes),
-                          both_units(summary.array_bytes), format_count(summary.file_bytes)));
-  if (summary.everything.parameters != 0) add("bits per weight", " " + bits_line(summary));
+  if (!summary.keys.empty()) add("metadata", summary.keys);
+  add("size", size_line(summary));
+  if (summary.everything.parameters != 0) add("bits per weight", bits_line(summary));
   if (!summary.sidecars.empty()) add("beside", sidecar_line(summary));
   return out;
 }

@@ -13,6 +13,12 @@ namespace {
 
 using Align = TextTable::Align;
 
+/// "lora_A" of "base_model.model.layers.3.self_attn.o_proj.lora_A.weight".
+std::string_view factor_leaf(std::string_view name) {
+  if (name.ends_with(".weight")) name.remove_suffix(std::string_view(".weight").size());
+  return name.substr(name.rfind('.') + 1);
+}
+
 /// "qweight I32, scales F16": the arrays of a module by their leaf names, or the type alone for the array of the same name.
 std::string arrays_of(const Checkpoint& checkpoint, const Tensor& tensor) {
   std::string text;
@@ -23,12 +29,20 @@ std::string arrays_of(const Checkpoint& checkpoint, const Tensor& tensor) {
       text += element_name(array);
       continue;
     }
+    if (is_factor_name(array.name)) {
+      text += fmt::format("{} {}", factor_leaf(array.name), element_name(array));
+      continue;
+    }
     const std::size_t dot = tensor.name.rfind('.');
     const bool sibling = dot != std::string::npos && array.name.starts_with(tensor.name.substr(0, dot + 1));
     text += sibling ? array.name.substr(dot + 1) : array.name;
     text += " " + element_name(array);
   }
   return text;
+}
+
+std::string encoding_of(const Entry& entry) {
+  return entry.rank == 0 ? entry.encoding : fmt::format("{} + rank {}", entry.encoding, entry.rank);
 }
 
 std::string files_of(const Checkpoint& checkpoint, const Tensor& tensor) {
@@ -68,12 +82,12 @@ std::string render_tensors(const Checkpoint& checkpoint, const Report& report, s
   for (const Entry& entry : report.catalog.entries) {
     const Tensor& tensor = checkpoint.tensors[entry.tensor];
     if (!wanted.matches(tensor.name)) continue;
-    const Tally tally{1, entry.parameters, entry.bytes + entry.factor_bytes};
+    const Tally tally{1, entry.parameters, entry.bytes};
     sum.add(tally);
     const auto bits = tally.bits();
     std::vector<std::string> cells{cell(tensor.name),
                                    to_string(tensor.shape),
-                                   entry.encoding,
+                                   cell(encoding_of(entry)),
                                    format_count(tally.bytes),
                                    bits ? fmt::format("{:.3f}", *bits) : "-",
                                    cell(arrays_of(checkpoint, tensor))};

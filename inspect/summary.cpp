@@ -4,7 +4,10 @@
 #include <map>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "inspect/quantization.h"
+#include "inspect/wording.h"
 
 namespace regauge::inspect {
 namespace {
@@ -53,6 +56,19 @@ std::vector<TableRow> make_table(const Checkpoint& checkpoint, const Catalog& ca
     return a.component != b.component ? a.component < b.component : a.tally.bytes > b.tally.bytes;
   });
   return table;
+}
+
+std::string describe_keys(const Checkpoint& checkpoint) {
+  const Metadata& metadata = checkpoint.metadata;
+  if (checkpoint.dialect != Dialect::gguf || metadata.empty()) return {};
+  std::string line = counted(metadata.entries().size(), "key");
+  const MetaValue* tokens = metadata.find("tokenizer.ggml.tokens");
+  const auto* list = tokens == nullptr ? nullptr : std::get_if<MetaArray>(tokens);
+  if (list == nullptr) return line;
+  line += fmt::format("; vocabulary of {}", counted(list->size(), "token"));
+  const MetaValue* model = metadata.find("tokenizer.ggml.model");
+  const auto* text = model == nullptr ? nullptr : std::get_if<std::string>(model);
+  return text == nullptr ? line : fmt::format("{} ({})", line, *text);
 }
 
 std::vector<LayerFacts> make_layers(const Architecture& architecture, const Catalog& catalog) {
@@ -109,6 +125,7 @@ Summary summarise(const Checkpoint& checkpoint, const Architecture* architecture
   if (architecture != nullptr) summary.architecture = facts_of(*architecture);
   summary.claimed_architecture = claimed_architecture(checkpoint);
   summary.quantization = describe(checkpoint);
+  summary.keys = describe_keys(checkpoint);
 
   summary.files = checkpoint.files.size();
   summary.arrays = checkpoint.arrays.size();

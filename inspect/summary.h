@@ -61,6 +61,8 @@ struct Summary {
   std::string claimed_architecture;               ///< as config.json or general.architecture spells it; may be empty
   std::string quantization;  ///< one line about the method, from its own configuration; may be empty
 
+  std::string keys;  ///< one line about the keys of a GGUF file and its vocabulary; else empty
+
   std::uint64_t files = 0;
   std::uint64_t arrays = 0;
   std::uint64_t unused_arrays = 0;

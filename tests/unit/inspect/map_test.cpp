@@ -11,7 +11,7 @@ namespace {
 using testing::CheckpointBuilder;
 
 PrecisionMap map_of(CheckpointBuilder& builder) {
-  return make_map(builder.checkpoint(), make_catalog(builder.checkpoint(), nullptr));
+  return make_map(builder.checkpoint(), make_catalog(builder.checkpoint(), nullptr), nullptr);
 }
 
 TEST(Map, ShowsEveryKindOfMatrixByBlock) {

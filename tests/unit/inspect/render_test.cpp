@@ -57,7 +57,7 @@ TEST_F(Render, NamesCannotMoveTheCursor) {
   builder_.checkpoint().path = "dir\x1b]0;x";
   const Report report = examine(builder_.checkpoint());
   for (const std::string& text : {render_summary(report, {}), render_tensors(builder_.checkpoint(), report, ""),
-                                  render_map(make_map(builder_.checkpoint(), report.catalog), {}),
+                                  render_map(make_map(builder_.checkpoint(), report.catalog, nullptr), {}),
                                   render_stats(builder_.checkpoint(), measure(builder_.checkpoint(), 0))}) {
     EXPECT_EQ(text.find('\x1b'), std::string::npos) << text;
     EXPECT_EQ(text.find("\nname"), std::string::npos) << text;
