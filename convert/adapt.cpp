@@ -73,24 +73,6 @@ class Dropping {
   std::vector<std::string> no_place_;
 };
 
-Target as_it_is(const Tensor& tensor) {
-  Target target;
-  target.name = tensor.name;
-  target.shape = tensor.shape;
-  target.rows = tensor.shape.rows();
-  target.columns = tensor.shape.columns();
-  target.pieces.push_back({.tensor = &tensor,
-                           .source_columns = target.columns,
-                           .rows = {0, target.rows},
-                           .columns = std::nullopt,
-                           .view = {},
-                           .target_row = 0,
-                           .target_rows = target.rows,
-                           .target_columns = std::nullopt,
-                           .canonical = tensor.name});
-  return target;
-}
-
 /// Pieces must tile the matrix: bands of rows one after another, and within a band every column once.
 void check_tiling(const Target& target) {
   std::int64_t row = 0;
@@ -233,6 +215,24 @@ class Adapter {
 };
 
 }  // namespace
+
+Target as_it_is(const Tensor& tensor) {
+  Target target;
+  target.name = tensor.name;
+  target.shape = tensor.shape;
+  target.rows = tensor.shape.rows();
+  target.columns = tensor.shape.columns();
+  target.pieces.push_back({.tensor = &tensor,
+                           .source_columns = target.columns,
+                           .rows = {0, target.rows},
+                           .columns = std::nullopt,
+                           .view = {},
+                           .target_row = 0,
+                           .target_rows = target.rows,
+                           .target_columns = std::nullopt,
+                           .canonical = tensor.name});
+  return target;
+}
 
 Adaptation adapt(const Checkpoint& source, const Architecture* architecture, Dialect dialect, const ConvertOptions& options) {
   Adaptation result;

@@ -56,6 +56,9 @@ struct Adaptation {
   int mtp_layers = 0;                ///< counted from the tensors that are there
 };
 
+/// A target that is one whole tensor under its own name and shape, which must outlive it.
+Target as_it_is(const Tensor& tensor);
+
 /// Maps every tensor of `source` to arrays in `dialect`. Without an architecture, or when the source speaks the dialect
 /// already, names and shapes stay as they are. Throws Error{refused} with the offenders when tensors would be lost that
 /// `options` does not allow to drop, Error{unsupported} for an unknown architecture in a target that needs one, and

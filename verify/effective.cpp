@@ -5,22 +5,6 @@
 namespace regauge {
 namespace {
 
-Target bare(const Tensor& tensor) {
-  Target target;
-  target.name = tensor.name;
-  target.shape = tensor.shape;
-  target.rows = tensor.shape.rows();
-  target.columns = tensor.shape.columns();
-  TargetPiece piece;
-  piece.tensor = &tensor;
-  piece.source_columns = target.columns;
-  piece.rows = {0, target.rows};
-  piece.target_rows = target.rows;
-  piece.canonical = tensor.name;
-  target.pieces.push_back(std::move(piece));
-  return target;
-}
-
 Target effective_slot(const Architecture& architecture, const Tensor& tensor, const Assembly& assembly, const Piece& piece) {
   const Shape shape = architecture.slot_shape(piece.slot);
   const auto undo = inverse(architecture.stored_convention(piece.slot));
@@ -59,7 +43,7 @@ std::map<std::string, Target> effective_form(std::span<const OpenedPath> paths) 
                                 ? std::nullopt
                                 : path.architecture->parse(path.checkpoint->dialect, tensor.name, tensor.shape);
       if (!assembly) {
-        add(bare(tensor), tensor);
+        add(as_it_is(tensor), tensor);
         continue;
       }
       for (const Piece& piece : assembly->pieces) add(effective_slot(*path.architecture, tensor, *assembly, piece), tensor);

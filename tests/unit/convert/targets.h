@@ -7,18 +7,8 @@ namespace regauge::testing {
 
 /// A target of one piece: the whole of `tensor` through `view`.
 inline Target whole(const Tensor& tensor, View view = {}) {
-  Target target;
-  target.name = tensor.name;
-  target.shape = tensor.shape;
-  target.rows = tensor.shape.rows();
-  target.columns = tensor.shape.columns();
-  TargetPiece piece;
-  piece.tensor = &tensor;
-  piece.source_columns = target.columns;
-  piece.rows = {0, target.rows};
-  piece.view = std::move(view);
-  piece.target_rows = target.rows;
-  target.pieces.push_back(std::move(piece));
+  Target target = as_it_is(tensor);
+  target.pieces.front().view = std::move(view);
   return target;
 }
 
