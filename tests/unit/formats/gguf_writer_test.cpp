@@ -124,6 +124,20 @@ TEST(GgufWriter, WhatIsNotFinishedLeavesNothing) {
   EXPECT_TRUE(std::filesystem::is_empty(scratch.path()));
 }
 
+// The source stays open on the old file until the new one takes its name.
+TEST(GgufWriter, MayReplaceTheFileThatItReadsFrom) {
+  const ScratchDir scratch;
+  const Bytes small = testing::small_gguf().bytes();
+  testing::write_whole_file(scratch / "a.gguf", small);
+  const Checkpoint source = open_checkpoint(scratch / "a.gguf");
+  const auto writer = kGgufFormat.create(scratch / "a.gguf", {.overwrite = true});
+  const auto plans = testing::plans_of(source);
+  writer->begin(source.metadata, plans);
+  for (std::size_t i = 0; i < plans.size(); ++i) writer->put(i, 0, testing::read_part(source.tensors[i].parts[0]));
+  writer->finish();
+  EXPECT_EQ(testing::read_whole_file(scratch / "a.gguf"), small);
+}
+
 TEST(GgufWriter, PutOutsideOfAnArrayIsRefused) {
   const ScratchDir scratch;
   const auto writer = kGgufFormat.create(scratch / "a.gguf", {});
