@@ -105,7 +105,7 @@ struct Config {
 /// Reads config.json: `text_config` over the root, or a flat text-only file. Throws Error{malformed} for a missing
 /// size, a wrong type or a size out of bounds, Error{unsupported} for what no published checkpoint has (dense layers in
 /// a MoE model).
-Config config_from_json(const Json& config, bool moe);
+Config config_from_json(const Json& json, bool moe);
 
 /// Reads the keys of a model, mmproj ("clip") or adapter file. Throws as above.
 Config config_from_gguf(const Checkpoint& checkpoint, std::string_view architecture);

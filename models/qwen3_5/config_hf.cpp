@@ -106,8 +106,8 @@ void read_layer_types(const Fields& fields, Config& config) {
 void read_rope(const Fields& fields, Config& config) {
   const Json* rope = fields.object("rope_parameters");
   if (rope == nullptr) rope = fields.object("rope_scaling");
-  static const Json kNone = Json::object();
-  const Json& parameters = rope != nullptr ? *rope : kNone;
+  static const Json none = Json::object();
+  const Json& parameters = rope != nullptr ? *rope : none;
 
   auto theta = get_double(parameters, "rope_theta");
   if (!theta) theta = fields.number("rope_theta");

@@ -42,7 +42,9 @@ Processor read_processor(const Checkpoint& source) {
     const Json* inner = get_object(*joint, "image_processor");
     return {inner == nullptr ? *std::move(joint) : Json(*inner), kJoint};
   }
-  throw Error(ErrorCode::not_found, "the vision tower's file needs the means and deviations of {}; --drop vision leaves the tower out", kOwn).at(kOwn);
+  throw Error(ErrorCode::not_found,
+              "the vision tower's file needs the means and deviations of {}; --drop vision leaves the tower out", kOwn)
+      .at(kOwn);
 }
 
 }  // namespace

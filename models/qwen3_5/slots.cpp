@@ -15,12 +15,12 @@ using Key = std::pair<Site, std::string_view>;
 
 /// A conversion asks for kinds many times per tensor, and a large MoE model has a hundred thousand of those.
 const std::map<Key, const SlotKind*>& by_role() {
-  static const std::map<Key, const SlotKind*> kIndex = [] {
+  static const std::map<Key, const SlotKind*> roles = [] {
     std::map<Key, const SlotKind*> index;
     for (const SlotKind& kind : slot_kinds()) index.emplace(Key{kind.site, kind.role}, &kind);
     return index;
   }();
-  return kIndex;
+  return roles;
 }
 
 Site site_of(const Slot& slot) {
@@ -40,8 +40,8 @@ bool has_block(const SlotKind& kind, const Slot& slot, const Config& config) {
 }  // namespace
 
 std::int64_t value_of(Extent extent, const Config& config) {
-  static const VisionConfig kNoVision;
-  const VisionConfig& tower = config.vision ? *config.vision : kNoVision;
+  static const VisionConfig no_vision;
+  const VisionConfig& tower = config.vision ? *config.vision : no_vision;
   switch (extent) {
     case E::none:
     case E::one: return 1;

@@ -71,11 +71,11 @@ enum class Extent : std::uint8_t {
 
 /// One kind of weight: the single description that names, shapes, conventions and the expected list are made of.
 struct SlotKind {
+  std::string_view role;  ///< Slot::role; of experts without their number
+  /// Its name in a GGUF file, below "blk.N." or "v.blk.N."; empty for experts, which come in stacks.
+  std::string_view gguf;
   Site site;
   Component component;
-  std::string_view role;  ///< Slot::role; of experts without their number
-  std::string_view
-      gguf;     ///< its name in a GGUF file below "blk.N." or "v.blk.N."; empty for experts, which come in stacks
   Extent rows;  ///< Extent::none for a vector
   Extent columns;
   Mixer mixer = Mixer::any;
