@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "ir/transposed_rows.h"
+#include "ir/array_part.h"
 
 namespace regauge::gptq {
 namespace {
@@ -100,22 +100,6 @@ std::pair<std::int64_t, std::int64_t> factor_shape(const Checkpoint& checkpoint,
   return {array.shape.dims[0], array.shape.dims[1]};
 }
 
-/// A factor as a part of [rows, columns]; `transposed` when the file has it the other way round.
-Part factor_part(const Checkpoint& checkpoint, std::size_t index, PartId id, std::int64_t rows, std::int64_t columns,
-                 bool transposed) {
-  const StoredArray& array = checkpoint.arrays[index];
-  const DType dtype = std::get<DType>(array.element);
-  const auto element = static_cast<std::size_t>(bits(dtype)) / 8;
-  const auto& file = checkpoint.files[array.file].file;
-  Part part{id, dtype, {rows, columns}, nullptr};
-  if (transposed) {
-    part.rows = std::make_shared<TransposedRows>(file, array.offset, columns, rows, element);
-  } else {
-    part.rows = std::make_shared<FileRows>(file, array.offset, rows, static_cast<std::size_t>(columns) * element);
-  }
-  return part;
-}
-
 void attach(const Checkpoint& checkpoint, const FactorPair& pair, Tensor& tensor) {
   const std::int64_t n = tensor.shape.dims[0];
   const std::int64_t k = tensor.shape.dims[1];
@@ -133,8 +117,8 @@ void attach(const Checkpoint& checkpoint, const FactorPair& pair, Tensor& tensor
   if (rank == 0) throw wrong(checkpoint, *pair.a, "low-rank factors of rank 0");
   if (tensor.has_low_rank())
     throw wrong(checkpoint, *pair.a, fmt::format("'{}' has low-rank factors already", tensor.name));
-  tensor.parts.push_back(factor_part(checkpoint, *pair.a, PartId::lowrank_a, rank, k, flip));
-  tensor.parts.push_back(factor_part(checkpoint, *pair.b, PartId::lowrank_b, n, rank, flip));
+  tensor.parts.push_back(array_part(checkpoint, *pair.a, PartId::lowrank_a, rank, k, flip));
+  tensor.parts.push_back(array_part(checkpoint, *pair.b, PartId::lowrank_b, n, rank, flip));
   tensor.arrays.push_back(*pair.a);
   tensor.arrays.push_back(*pair.b);
 }

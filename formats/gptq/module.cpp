@@ -15,7 +15,6 @@
 namespace regauge::gptq {
 namespace {
 
-using layouts::GptqLayout;
 using layouts::GptqPacking;
 using layouts::ZeroConvention;
 

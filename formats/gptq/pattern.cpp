@@ -14,7 +14,7 @@ namespace {
 
 // Limits of one pattern and one match. Module names have under 300 characters, and rules that people write backtrack a few
 // hundred times over them.
-constexpr std::size_t kMaxPatternBytes = 16 * 1024;
+constexpr std::size_t kMaxPatternBytes = std::size_t{16} * 1024;
 constexpr std::uint32_t kMaxParentheses = 50;
 constexpr std::uint32_t kMatchLimit = 1'000'000;
 constexpr std::uint32_t kDepthLimit = 100'000;

@@ -15,7 +15,7 @@
 #include "base/text.h"
 #include "formats/mlx/module.h"
 #include "formats/safetensors/safetensors.h"
-#include "ir/transposed_rows.h"
+#include "ir/array_part.h"
 
 namespace regauge::mlx {
 namespace {
@@ -28,7 +28,7 @@ constexpr const char* kWeightsFile = "adapters.safetensors";
 /// Why an adapter cannot be parts of its weights; nothing when it can. The factors are a plain product there, so a scale
 /// other than 1 has no place, and neither has DoRA's magnitude.
 std::optional<std::string> objection(const fs::path& path) {
-  const std::string file = path.native();
+  const std::string& file = path.native();
   const Json config =
       parse_json(read_text_file(path, kMaxConfigBytes), file, {.duplicates = JsonDuplicates::keep_last});
   if (!config.is_object()) throw Error(ErrorCode::malformed, "is no JSON object").at(file);
@@ -61,21 +61,6 @@ Error wrong(const Checkpoint& checkpoint, std::size_t index, const std::string& 
       .offset(array.offset);
 }
 
-Part factor_part(const Checkpoint& checkpoint, std::size_t index, PartId id, std::int64_t rows, std::int64_t columns,
-                 bool transposed) {
-  const StoredArray& array = checkpoint.arrays[index];
-  const DType dtype = std::get<DType>(array.element);
-  const auto element = static_cast<std::size_t>(bits(dtype)) / 8;
-  const auto& file = checkpoint.files[array.file].file;
-  Part part{id, dtype, {rows, columns}, nullptr};
-  if (transposed) {
-    part.rows = std::make_shared<TransposedRows>(file, array.offset, columns, rows, element);
-  } else {
-    part.rows = std::make_shared<FileRows>(file, array.offset, rows, static_cast<std::size_t>(columns) * element);
-  }
-  return part;
-}
-
 bool is_factor(const StoredArray& array) {
   const auto* dtype = std::get_if<DType>(&array.element);
   const bool usual = dtype != nullptr && (*dtype == DType::f16 || *dtype == DType::bf16 || *dtype == DType::f32);
@@ -101,8 +86,8 @@ void attach(const Checkpoint& checkpoint, const Factors& factors, Tensor& tensor
   if (tensor.has_low_rank()) throw wrong(checkpoint, *factors.a, "the weight has low-rank factors already");
   const std::size_t into = embedding ? *factors.b : *factors.a;
   const std::size_t out_of = embedding ? *factors.a : *factors.b;
-  tensor.parts.push_back(factor_part(checkpoint, into, PartId::lowrank_a, rank, k, !embedding));
-  tensor.parts.push_back(factor_part(checkpoint, out_of, PartId::lowrank_b, n, rank, !embedding));
+  tensor.parts.push_back(array_part(checkpoint, into, PartId::lowrank_a, rank, k, !embedding));
+  tensor.parts.push_back(array_part(checkpoint, out_of, PartId::lowrank_b, n, rank, !embedding));
   tensor.arrays.push_back(*factors.a);
   tensor.arrays.push_back(*factors.b);
 }
