@@ -31,8 +31,9 @@ void* allocate(std::size_t bytes, std::size_t alignment) {
   return memory;
 }
 
+// Not inlined: g++ 12 would see free() after operator new and take our own pair for a mismatch.
 // NOLINTNEXTLINE(cppcoreguidelines-no-malloc): this is operator delete
-void release(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void release(void* memory) noexcept { std::free(memory); }
 
 }  // namespace
 
