@@ -38,7 +38,9 @@ std::string format_line(const Summary& summary) {
 
 std::string architecture_line(const Summary& summary) {
   if (!summary.architecture) {
-    return summary.claimed_architecture.empty() ? "not said" : summary.claimed_architecture + " (not known to regauge)";
+    if (summary.claimed_architecture.empty()) return "not said";
+    return summary.claimed_architecture +
+           (summary.architecture_refused ? " (its configuration cannot be used)" : " (not known to regauge)");
   }
   const ArchitectureFacts& facts = *summary.architecture;
   std::string line = fmt::format("{} ({})", facts.label, facts.family);
@@ -154,7 +156,9 @@ std::string findings_block(const Findings& findings, const TextStyle& style) {
     const std::size_t nth = ++shown[kind];
     if (nth > kAlike) continue;
     std::string place = finding.file;
-    if (!finding.tensor.empty()) append(place, ": ", finding.tensor);
+    // Many messages quote the tensor or key themselves.
+    if (!finding.tensor.empty() && finding.message.find(finding.tensor) == std::string::npos)
+      append(place, ": ", finding.tensor);
     std::string line = fmt::format("    {:<8} {}{}{} [{}]", severity_name(finding.severity), printable(place),
                                    place.empty() ? "" : ": ", printable(finding.message), finding.code);
     out += wrap(line, style.width, "             ") + "\n";

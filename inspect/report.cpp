@@ -13,7 +13,7 @@ Report examine(const Checkpoint& checkpoint, Depth depth, const ScanProgress& pr
   try {
     report.architecture = recognise(checkpoint);
   } catch (const Error& error) {
-    if (error.code() != ErrorCode::malformed) throw;
+    if (error.code() != ErrorCode::malformed && error.code() != ErrorCode::unsupported) throw;
     senseless = Finding{Severity::fault, "config-malformed", error.message(), error.file(), error.tensor_name()};
   }
   const Architecture* architecture = report.architecture.get();
@@ -28,7 +28,11 @@ Report examine(const Checkpoint& checkpoint, Depth depth, const ScanProgress& pr
                                       .architecture = architecture,
                                       .completeness = report.completeness ? &*report.completeness : nullptr,
                                       .scan = report.scan ? &*report.scan : nullptr});
-  if (senseless) report.findings.insert(report.findings.begin(), std::move(*senseless));
+  if (senseless) {
+    report.summary.architecture_refused = true;
+    std::erase_if(report.findings, [](const Finding& finding) { return finding.code == "architecture-unknown"; });
+    report.findings.insert(report.findings.begin(), std::move(*senseless));
+  }
   return report;
 }
 

@@ -32,7 +32,7 @@ enum class Depth : std::uint8_t {
   data,     ///< reads all of it once
 };
 
-/// Answers every question. A configuration that names a known architecture and makes no sense becomes a finding, and the
+/// Answers every question. A configuration that names a known architecture and cannot be used becomes a finding, and the
 /// tensors are shown under their own names. `progress`, when given, is called with stored bytes read and to be read, from this
 /// thread. Throws Error{io} for sidecars that cannot be read.
 Report examine(const Checkpoint& checkpoint, Depth depth = Depth::headers, const ScanProgress& progress = {});

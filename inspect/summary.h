@@ -59,6 +59,7 @@ struct Summary {
   std::string name;                               ///< general.name of a GGUF file, else empty
   std::optional<ArchitectureFacts> architecture;  ///< nothing when it is none that we know
   std::string claimed_architecture;               ///< as config.json or general.architecture spells it; may be empty
+  bool architecture_refused = false;              ///< its configuration names one that we know and cannot be used
   std::string quantization;  ///< one line about the method, from its own configuration; may be empty
 
   std::string keys;  ///< one line about the keys of a GGUF file and its vocabulary; else empty

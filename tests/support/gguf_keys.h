@@ -9,8 +9,8 @@
 
 namespace regauge::testing {
 
-/// Keys and tensor table of a little-endian GGUF file, read by code that shares nothing with the library under test: what
-/// other people's converters wrote, to compare with.
+/// Keys and tensor table of a little-endian GGUF file, read by code that shares nothing with the library under test:
+/// what other people's converters wrote, to compare with.
 struct GgufKeys {
   struct Info {
     std::string name;

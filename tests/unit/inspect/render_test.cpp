@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 
 #include <gtest/gtest.h>
@@ -81,6 +82,18 @@ TEST_F(Render, TheListOfTensorsEndsInTheirSum) {
   EXPECT_NE(text.find("2 tensors, 10 parameters, 40 bytes"), std::string::npos) << text;
   EXPECT_EQ(count_matches(builder_.checkpoint(), "*.w"), 2U);
   EXPECT_EQ(count_matches(builder_.checkpoint(), "nothing"), 0U);
+}
+
+TEST_F(Render, AConfigurationThatCannotBeUsedIsAFaultAndTheTensorsAreShown) {
+  builder_.dense("model.language_model.layers.0.input_layernorm.weight", DType::bf16, {64});
+  builder_.checkpoint().config = Json{{"model_type", "qwen3_5"}, {"text_config", {{"num_hidden_layers", 1000000000}}}};
+  const Report report = examine(builder_.checkpoint());
+  ASSERT_FALSE(report.findings.empty());
+  EXPECT_EQ(report.findings.front().code, "config-malformed");
+  EXPECT_EQ(report.findings.front().severity, Severity::fault);
+  EXPECT_FALSE(report.architecture);
+  EXPECT_EQ(std::ranges::count(report.findings, "architecture-unknown", &Finding::code), 0);
+  EXPECT_EQ(report.summary.everything.parameters, 64U);
 }
 
 }  // namespace
