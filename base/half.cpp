@@ -83,9 +83,7 @@ float f8_e4m3fnuz_to_f32(std::uint8_t bits) noexcept {
   return small_float(bits, 4, 3, 8);
 }
 
-float f8_e5m2_to_f32(std::uint8_t bits) noexcept {
-  return f16_to_f32(static_cast<std::uint16_t>(bits << 8));
-}
+float f8_e5m2_to_f32(std::uint8_t bits) noexcept { return f16_to_f32(static_cast<std::uint16_t>(bits << 8)); }
 
 float f8_e5m2fnuz_to_f32(std::uint8_t bits) noexcept {
   if (bits == 0x80) return std::bit_cast<float>(kF32QuietNan);

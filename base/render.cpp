@@ -11,7 +11,8 @@ namespace {
 
 /// Columns of a terminal that a cell takes: one for every code point.
 std::size_t width(std::string_view cell) {
-  return static_cast<std::size_t>(std::ranges::count_if(cell, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+  return static_cast<std::size_t>(
+      std::ranges::count_if(cell, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
 std::string_view severity_name(Severity severity) {
@@ -53,7 +54,8 @@ std::string to_string(const Finding& finding) {
 }
 
 Json to_json(const Finding& finding) {
-  Json out = {{"severity", severity_name(finding.severity)}, {"code", finding.code}, {"message", json_text(finding.message)}};
+  Json out = {
+      {"severity", severity_name(finding.severity)}, {"code", finding.code}, {"message", json_text(finding.message)}};
   if (!finding.file.empty()) out["file"] = json_text(finding.file);
   if (!finding.tensor.empty()) out["tensor"] = json_text(finding.tensor);
   return out;
@@ -65,7 +67,8 @@ Json json_text(std::string_view bytes) {
   for (std::size_t i = 0; i < bytes.size();) {
     std::size_t length = std::min<std::size_t>(4, bytes.size() - i);
     while (length > 0 && !is_utf8(bytes.substr(i, length))) --length;
-    out += length > 0 ? std::string(bytes.substr(i, length)) : fmt::format("\\x{:02x}", static_cast<unsigned char>(bytes[i]));
+    out += length > 0 ? std::string(bytes.substr(i, length))
+                      : fmt::format("\\x{:02x}", static_cast<unsigned char>(bytes[i]));
     i += std::max<std::size_t>(length, 1);
   }
   return out;

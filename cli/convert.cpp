@@ -58,7 +58,8 @@ std::string target_format(const ConvertArguments& arguments) {
   const std::string extension = std::filesystem::path(arguments.target).extension().string();
   if (extension == ".gguf") return "gguf";
   if (extension == ".safetensors") return "safetensors";
-  throw Error(ErrorCode::invalid, "'{}' does not tell its format: name it .gguf or .safetensors, or say --to", arguments.target);
+  throw Error(ErrorCode::invalid, "'{}' does not tell its format: name it .gguf or .safetensors, or say --to",
+              arguments.target);
 }
 
 ConvertOptions options_of(const ConvertArguments& arguments) {
@@ -141,7 +142,8 @@ void refuse_overwriting_source(const Checkpoint& source, const Plan& plan) {
 int run_convert(const ConvertArguments& arguments) {
   const ConvertOptions options = options_of(arguments);
   if (std::filesystem::is_directory(arguments.target)) {
-    throw Error(ErrorCode::unsupported, "{} is written as one file, and this is a directory", options.format).at(arguments.target);
+    throw Error(ErrorCode::unsupported, "{} is written as one file, and this is a directory", options.format)
+        .at(arguments.target);
   }
   const Checkpoint source = open_checkpoint(arguments.source, open_options_of(arguments));
   const auto architecture = recognise(source);
@@ -173,26 +175,34 @@ int run_convert(const ConvertArguments& arguments) {
 
 void add_convert(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<ConvertArguments>();
-  CLI::App* command = app.add_subcommand("convert", "Write a checkpoint in another format, packed to packed where that is exact");
+  CLI::App* command =
+      app.add_subcommand("convert", "Write a checkpoint in another format, packed to packed where that is exact");
   command->add_option("SRC", arguments->source, "Checkpoint: a directory or a file")->required();
   command->add_option("DST", arguments->target, "Target file; .gguf and .safetensors tell the format")->required();
-  command->add_option("--to", arguments->to, "Target format (default: by DST's extension)")->check(CLI::IsMember({"gguf", "safetensors"}));
+  command->add_option("--to", arguments->to, "Target format (default: by DST's extension)")
+      ->check(CLI::IsMember({"gguf", "safetensors"}));
   const CLI::IsMember dtypes({"f32", "f16", "bf16"});
-  command->add_option("--dtype", arguments->dtype, "Type of tensors that are dense in SRC (default: as they are)")->check(dtypes);
+  command->add_option("--dtype", arguments->dtype, "Type of tensors that are dense in SRC (default: as they are)")
+      ->check(dtypes);
   command->add_option("--dense", arguments->dense, "Decode every quantized tensor into this type")->check(dtypes);
-  command->add_option("--allow", arguments->allow, "Permit what is off by default: dense (F32 where no encoding is exact)")
+  command
+      ->add_option("--allow", arguments->allow, "Permit what is off by default: dense (F32 where no encoding is exact)")
       ->check(CLI::IsMember({"dense"}))
       ->delimiter(',');
-  command->add_option("--require", arguments->require, "Refuse unless every tensor arrives at least so well (default: no gate)")
+  command
+      ->add_option("--require", arguments->require,
+                   "Refuse unless every tensor arrives at least so well (default: no gate)")
       ->check(CLI::IsMember({"bytes", "values", "rounded"}));
   command->add_option("--drop", arguments->drop, "Leave parts out: vision, mtp, eora, foreign; separated by commas")
       ->check(CLI::IsMember({"vision", "mtp", "eora", "foreign"}))
       ->delimiter(',');
   command->add_option("--name", arguments->name, "general.name of a GGUF (default: from SRC's name)");
-  command->add_option("--adapter", arguments->adapter, "Low-rank adapter directory that goes with SRC (default: one inside SRC)");
+  command->add_option("--adapter", arguments->adapter,
+                      "Low-rank adapter directory that goes with SRC (default: one inside SRC)");
   command->add_option("--zeros", arguments->zeros, "How GPTQ zero points are stored: auto, v1 or v2 (default: auto)")
       ->check(CLI::IsMember({"auto", "v1", "v2"}));
-  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")->check(CLI::Range(1, 1024));
+  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
+      ->check(CLI::Range(1, 1024));
   command->add_flag("--dry-run", arguments->dry_run, "Print the plan and write nothing");
   command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
   command->add_flag("--force", arguments->force, "Replace DST, and what an unfinished run left beside it");

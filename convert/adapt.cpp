@@ -35,7 +35,8 @@ class Dropping {
   Dropping(const ConvertOptions& options, std::vector<LeftOut>& left_out) : options_(options), left_out_(left_out) {}
 
   bool drops(const Slot& slot, const Tensor& tensor) {
-    if (slot.component == Component::vision && options_.drop_vision) return leave(tensor, "vision tower, by --drop vision");
+    if (slot.component == Component::vision && options_.drop_vision)
+      return leave(tensor, "vision tower, by --drop vision");
     if (slot.component == Component::mtp && options_.drop_mtp) return leave(tensor, "MTP layer, by --drop mtp");
     return false;
   }
@@ -128,7 +129,8 @@ class Adapter {
           break;
         }
         if (!slots_.emplace(piece.slot, Found{&tensor, &kept, &piece}).second) {
-          throw Error(ErrorCode::malformed, "'{}' is stored twice", architecture_.canonical_name(piece.slot)).tensor(tensor.name);
+          throw Error(ErrorCode::malformed, "'{}' is stored twice", architecture_.canonical_name(piece.slot))
+              .tensor(tensor.name);
         }
       }
     }
@@ -150,15 +152,16 @@ class Adapter {
       target.component = slot.component;
       kinds_[place.array] = architecture_.output_of(dialect_, slot);
     }
-    target.pieces.push_back({.tensor = found.tensor,
-                             .source_columns = found.assembly->columns,
-                             .rows = found.piece->rows,
-                             .columns = found.piece->columns,
-                             .view = compose(*undo, architecture_.convention(dialect_, slot), canonical.rows(), canonical.columns()),
-                             .target_row = place.piece.rows.begin,
-                             .target_rows = place.piece.rows.size(),
-                             .target_columns = place.piece.columns,
-                             .canonical = architecture_.canonical_name(slot)});
+    target.pieces.push_back(
+        {.tensor = found.tensor,
+         .source_columns = found.assembly->columns,
+         .rows = found.piece->rows,
+         .columns = found.piece->columns,
+         .view = compose(*undo, architecture_.convention(dialect_, slot), canonical.rows(), canonical.columns()),
+         .target_row = place.piece.rows.begin,
+         .target_rows = place.piece.rows.size(),
+         .target_columns = place.piece.columns,
+         .canonical = architecture_.canonical_name(slot)});
     if (slot.component == Component::mtp) result_.mtp_layers = std::max(result_.mtp_layers, slot.layer + 1);
   }
 
@@ -194,11 +197,14 @@ class Adapter {
     }
     for (const ExpectedSlot& expected : architecture_.expected()) {
       const Component component = expected.slot.component;
-      const bool wanted = component == Component::vision ? vision : component == Component::mtp ? result_.mtp_layers > 0 : text;
+      const bool wanted = component == Component::vision ? vision
+                          : component == Component::mtp  ? result_.mtp_layers > 0
+                                                         : text;
       if (wanted && !slots_.contains(expected.slot)) missing.push_back(architecture_.canonical_name(expected.slot));
     }
     if (!missing.empty()) {
-      throw Error(ErrorCode::malformed, "{} weights are missing that llama.cpp demands: {}", missing.size(), list_names(missing))
+      throw Error(ErrorCode::malformed, "{} weights are missing that llama.cpp demands: {}", missing.size(),
+                  list_names(missing))
           .at(source_.path);
     }
   }
@@ -234,23 +240,28 @@ Target as_it_is(const Tensor& tensor) {
   return target;
 }
 
-Adaptation adapt(const Checkpoint& source, const Architecture* architecture, Dialect dialect, const ConvertOptions& options) {
+Adaptation adapt(const Checkpoint& source, const Architecture* architecture, Dialect dialect,
+                 const ConvertOptions& options) {
   Adaptation result;
   const std::vector<std::string> corrected = low_rank_names(source);
   if (!corrected.empty() && !options.drop_eora) {
     throw refusal("the target cannot hold the low-rank (EoRA) factors of these modules", corrected,
                   "--drop eora leaves the factors out");
   }
+  // An adapter file holds factors of weights, not weights, and does not tell the sizes that names are checked against.
+  if (source.metadata.get_string("general.type") == "adapter") architecture = nullptr;
   if (source.dialect == dialect || architecture == nullptr) {
     if (source.dialect != dialect && dialect != Dialect::hf) {
-      throw Error(ErrorCode::unsupported, "the architecture is not known, so its tensors have no {} names", name(dialect))
+      throw Error(ErrorCode::unsupported, "the architecture is not known, so its tensors have no {} names",
+                  name(dialect))
           .at(source.path);
     }
     result.outputs.push_back({OutputKind::model, {}});
     Dropping dropping(options, result.left_out);
     for (const Tensor& tensor : source.tensors) {
       Target target = as_it_is(tensor);
-      const auto assembly = architecture == nullptr ? std::nullopt : architecture->parse(dialect, tensor.name, tensor.shape);
+      const auto assembly =
+          architecture == nullptr ? std::nullopt : architecture->parse(dialect, tensor.name, tensor.shape);
       if (assembly && !assembly->pieces.empty()) {
         const Slot& slot = assembly->pieces.front().slot;
         if (dropping.drops(slot, tensor)) continue;

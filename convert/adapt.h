@@ -17,11 +17,11 @@ namespace regauge {
 /// tensor, seen as a matrix of `source_columns` columns, then apply `view`.
 struct TargetPiece {
   const Tensor* tensor = nullptr;
-  std::int64_t source_columns = 0;        ///< columns of the matrix that `rows` counts in
-  RowRange rows;                          ///< of the source
-  std::optional<AxisMap> columns;         ///< of the source; absent: all
-  View view;                              ///< source convention to target convention
-  std::int64_t target_row = 0;            ///< first row of the target matrix that this piece fills
+  std::int64_t source_columns = 0;  ///< columns of the matrix that `rows` counts in
+  RowRange rows;                    ///< of the source
+  std::optional<AxisMap> columns;   ///< of the source; absent: all
+  View view;                        ///< source convention to target convention
+  std::int64_t target_row = 0;      ///< first row of the target matrix that this piece fills
   std::int64_t target_rows = 0;
   std::optional<AxisMap> target_columns;  ///< where its columns go; absent: the piece is as wide as the target
   std::string canonical;                  ///< the slot's canonical name, or the tensor's own
@@ -33,8 +33,8 @@ struct Target {
   Shape shape;
   std::int64_t rows = 0;  ///< the matrix that pieces fill; rows * columns == shape.elements()
   std::int64_t columns = 0;
-  std::vector<TargetPiece> pieces;     ///< tile the matrix, in row order
-  std::optional<DType> required;       ///< a dense type that the target's loaders insist on
+  std::vector<TargetPiece> pieces;  ///< tile the matrix, in row order
+  std::optional<DType> required;    ///< a dense type that the target's loaders insist on
   Component component = Component::other;
   bool is_bare() const { return pieces.size() == 1 && pieces.front().view.is_identity(); }
 };
@@ -45,7 +45,7 @@ struct OutputDraft {
 };
 
 struct LeftOut {
-  std::string name;    ///< of the source tensor
+  std::string name;  ///< of the source tensor
   std::string reason;
 };
 
@@ -53,7 +53,7 @@ struct LeftOut {
 struct Adaptation {
   std::vector<OutputDraft> outputs;  ///< the model first
   std::vector<LeftOut> left_out;
-  int mtp_layers = 0;                ///< counted from the tensors that are there
+  int mtp_layers = 0;  ///< counted from the tensors that are there
 };
 
 /// A target that is one whole tensor under its own name and shape, which must outlive it.
@@ -64,6 +64,7 @@ Target as_it_is(const Tensor& tensor);
 /// `options` does not allow to drop, Error{unsupported} for an unknown architecture in a target that needs one, and
 /// Error{malformed} when weights are missing that the target's loaders demand. `source` and `architecture` must outlive
 /// the result.
-Adaptation adapt(const Checkpoint& source, const Architecture* architecture, Dialect dialect, const ConvertOptions& options);
+Adaptation adapt(const Checkpoint& source, const Architecture* architecture, Dialect dialect,
+                 const ConvertOptions& options);
 
 }  // namespace regauge

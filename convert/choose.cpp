@@ -44,7 +44,8 @@ std::string convention_reason(const Target& target) {
   for (const TargetPiece& piece : target.pieces) {
     if (piece.view.elementwise != Elementwise::none) reason = fmt::format("stored as {}", name(piece.view.elementwise));
   }
-  if (target.required) reason += fmt::format("{}loaders insist on {} here", reason.empty() ? "" : "; ", name(*target.required));
+  if (target.required)
+    reason += fmt::format("{}loaders insist on {} here", reason.empty() ? "" : "; ", name(*target.required));
   return reason;
 }
 
@@ -56,7 +57,8 @@ class Chooser {
   std::variant<Step, Offender> choose() {
     for (const TargetPiece& piece : target_.pieces) {
       if (!is_decodable(piece.tensor->encoding) && cannot_copy(target_)) {
-        return Offender{fmt::format("{} can neither be decoded nor carried as it is", to_string(piece.tensor->encoding))};
+        return Offender{
+            fmt::format("{} can neither be decoded nor carried as it is", to_string(piece.tensor->encoding))};
       }
     }
     return any_piece(target_, is_quantized) ? quantized() : dense();
@@ -68,7 +70,8 @@ class Chooser {
     const bool numbers = !any_piece(target_, is_not_float);
     std::optional<DType> wanted = target_.required;
     std::string reason = convention_reason(target_);
-    if (!wanted && numbers && (options_.dtype || options_.dense)) wanted = options_.dtype ? options_.dtype : options_.dense;
+    if (!wanted && numbers && (options_.dtype || options_.dense))
+      wanted = options_.dtype ? options_.dtype : options_.dense;
     const auto* stored = std::get_if<Dense>(&encoding);
     const bool keeps = !wanted || (stored != nullptr && stored->dtype == *wanted);
     if (keeps && !cannot_copy(target_)) {
@@ -76,7 +79,9 @@ class Chooser {
     }
     if (!numbers) return Offender{fmt::format("{} has no {} encoding", encodings_of(target_), format_.name)};
     if (!wanted) {
-      wanted = stored != nullptr && (stored->dtype == DType::bf16 || stored->dtype == DType::f16) && one_encoding() ? stored->dtype : DType::f32;
+      wanted = stored != nullptr && (stored->dtype == DType::bf16 || stored->dtype == DType::f16) && one_encoding()
+                   ? stored->dtype
+                   : DType::f32;
       if (auto why = cannot_copy(target_); why && reason.empty()) reason = *why;
     }
     return as_dense(*wanted, reason);
@@ -127,16 +132,20 @@ class Chooser {
     const std::variant<DType, BlockType> element =
         dense != nullptr ? std::variant<DType, BlockType>(dense->dtype) : std::get<Blocked>(encoding).type;
     Step step = base(Route::copy, element, target_.is_bare() ? Fidelity::bytes : Fidelity::values);
-    if (!target_.is_bare()) step.reason = target_.pieces.size() > 1 ? "put together from several arrays" : "rows or columns reordered";
+    if (!target_.is_bare())
+      step.reason = target_.pieces.size() > 1 ? "put together from several arrays" : "rows or columns reordered";
     step.maker = make_copy(target_);
     return step;
   }
 
   std::variant<Step, Offender> as_dense(DType dtype, std::string reason) const {
-    const bool exact = std::ranges::all_of(target_.pieces, [&](const TargetPiece& p) { return widens_exactly(p.tensor->encoding, dtype); });
+    const bool exact = std::ranges::all_of(
+        target_.pieces, [&](const TargetPiece& p) { return widens_exactly(p.tensor->encoding, dtype); });
     // A value change ends in f32 and rounds again when stored in less.
-    const bool changes = std::ranges::any_of(target_.pieces, [](const TargetPiece& p) { return p.view.elementwise != Elementwise::none; });
-    Step step = base(Route::reencode, dtype, exact && (!changes || dtype == DType::f32) ? Fidelity::values : Fidelity::rounded);
+    const bool changes = std::ranges::any_of(
+        target_.pieces, [](const TargetPiece& p) { return p.view.elementwise != Elementwise::none; });
+    Step step =
+        base(Route::reencode, dtype, exact && (!changes || dtype == DType::f32) ? Fidelity::values : Fidelity::rounded);
     if (!holds(step.array)) return Offender{fmt::format("{} has no {} encoding", format_.name, name(dtype))};
     step.reason = std::move(reason);
     step.maker = make_dense(target_, dtype);
@@ -144,7 +153,9 @@ class Chooser {
   }
 
   bool one_encoding() const {
-    return std::ranges::all_of(target_.pieces, [&](const TargetPiece& p) { return p.tensor->encoding == target_.pieces.front().tensor->encoding; });
+    return std::ranges::all_of(target_.pieces, [&](const TargetPiece& p) {
+      return p.tensor->encoding == target_.pieces.front().tensor->encoding;
+    });
   }
 
   bool holds(const ArrayPlan& array) const { return !format_.can_hold(array); }

@@ -29,7 +29,8 @@ std::vector<Band> cut_into_bands(const Plan& plan) {
       const Step& step = output.steps[s];
       const std::int64_t rows = output.targets[s].rows;
       const std::int64_t height = std::max(step.maker->band_rows() / step.quantum, std::int64_t{1}) * step.quantum;
-      for (std::int64_t row = 0; row < rows; row += height) bands.push_back({o, s, {row, std::min(rows, row + height)}});
+      for (std::int64_t row = 0; row < rows; row += height)
+        bands.push_back({o, s, {row, std::min(rows, row + height)}});
     }
   }
   return bands;
@@ -43,11 +44,13 @@ struct Worker {
 
 class Execution {
  public:
-  Execution(const Plan& plan, const ConvertOptions& options, const ProgressFn& progress, const std::atomic<bool>* cancel)
+  Execution(const Plan& plan, const ConvertOptions& options, const ProgressFn& progress,
+            const std::atomic<bool>* cancel)
       : plan_(plan), progress_(progress), cancel_(cancel) {
     const Format& format = *find_format(plan.format);
     for (const PlannedOutput& output : plan.outputs) {
-      writers_.push_back(format.create(output.path, {.overwrite = options.overwrite, .replace_partial = options.replace_partial}));
+      writers_.push_back(
+          format.create(output.path, {.overwrite = options.overwrite, .replace_partial = options.replace_partial}));
       std::vector<ArrayPlan> arrays;
       for (const Step& step : output.steps) arrays.push_back(step.array);
       writers_.back()->begin(output.metadata, arrays);
@@ -84,7 +87,10 @@ class Execution {
     if (cancel_ != nullptr && cancel_->load()) throw Error(ErrorCode::io, "interrupted; nothing was written");
     const Step& step = plan_.outputs[band.output].steps[band.step];
     const Target& target = plan_.outputs[band.output].targets[band.step];
-    const std::size_t row_bytes = step.array.bytes() == 0 ? 0 : static_cast<std::size_t>(step.array.bytes() / static_cast<std::uint64_t>(target.rows));
+    const std::size_t row_bytes =
+        step.array.bytes() == 0
+            ? 0
+            : static_cast<std::size_t>(step.array.bytes() / static_cast<std::uint64_t>(target.rows));
     worker.out.resize(static_cast<std::size_t>(band.rows.size()) * row_bytes);
     Loss loss;
     try {

@@ -33,7 +33,7 @@ struct Report {
 /// Carries the plan out: bands of rows through their makers into the writers, on options.threads workers. Outputs appear
 /// under their names only when all of them are complete, the model last; on any error, or when `cancel` becomes true
 /// (Error{io}), nothing of them is left and existing files are as they were. The bytes do not depend on the threads.
-Report execute(const Plan& plan, const Checkpoint& source, const ConvertOptions& options, const ProgressFn& progress = {},
-               const std::atomic<bool>* cancel = nullptr);
+Report execute(const Plan& plan, const Checkpoint& source, const ConvertOptions& options,
+               const ProgressFn& progress = {}, const std::atomic<bool>* cancel = nullptr);
 
 }  // namespace regauge

@@ -14,11 +14,12 @@ using Element = std::variant<DType, BlockType>;
 
 // llama_ftype of a file whose matrices are mostly of one type; the K types stand for their "S" mixture.
 const std::array<std::pair<Element, std::uint32_t>, 22> kFileTypes{{
-    {DType::f32, 0},       {DType::f16, 1},        {BlockType::q4_0, 2},    {BlockType::q4_1, 3},   {BlockType::q8_0, 7},
-    {BlockType::q5_0, 8},  {BlockType::q5_1, 9},   {BlockType::q2_K, 10},   {BlockType::q3_K, 11},  {BlockType::q4_K, 14},
-    {BlockType::q5_K, 16}, {BlockType::q6_K, 18},  {BlockType::iq4_nl, 25}, {BlockType::iq3_s, 26}, {BlockType::iq4_xs, 30},
-    {DType::bf16, 32},     {BlockType::tq1_0, 36}, {BlockType::tq2_0, 37},  {BlockType::mxfp4, 38}, {BlockType::nvfp4, 39},
-    {BlockType::q1_0, 40}, {BlockType::q2_0, 41},
+    {DType::f32, 0},         {DType::f16, 1},        {BlockType::q4_0, 2},    {BlockType::q4_1, 3},
+    {BlockType::q8_0, 7},    {BlockType::q5_0, 8},   {BlockType::q5_1, 9},    {BlockType::q2_K, 10},
+    {BlockType::q3_K, 11},   {BlockType::q4_K, 14},  {BlockType::q5_K, 16},   {BlockType::q6_K, 18},
+    {BlockType::iq4_nl, 25}, {BlockType::iq3_s, 26}, {BlockType::iq4_xs, 30}, {DType::bf16, 32},
+    {BlockType::tq1_0, 36},  {BlockType::tq2_0, 37}, {BlockType::mxfp4, 38},  {BlockType::nvfp4, 39},
+    {BlockType::q1_0, 40},   {BlockType::q2_0, 41},
 }};
 
 bool changes_encodings(const PlannedOutput& output) {
@@ -47,7 +48,8 @@ std::uint32_t gguf_file_type(const PlannedOutput& output) {
 
 std::string title_from_path(const std::filesystem::path& path) {
   const auto absolute = std::filesystem::absolute(path).lexically_normal();
-  std::string text = absolute.has_filename() ? absolute.filename().string() : absolute.parent_path().filename().string();
+  std::string text =
+      absolute.has_filename() ? absolute.filename().string() : absolute.parent_path().filename().string();
   std::string title;
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find('-', begin), text.size());
@@ -61,8 +63,8 @@ std::string title_from_path(const std::filesystem::path& path) {
   return title;
 }
 
-Metadata gguf_keys(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output, int mtp_layers,
-                   const ConvertOptions& options, Findings& findings) {
+Metadata gguf_keys(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
+                   int mtp_layers, const ConvertOptions& options, Findings& findings) {
   if (source.dialect == Dialect::gguf) return carried_over(source, output);
   if (architecture == nullptr) throw Error(ErrorCode::internal, "GGUF keys of an unknown architecture");
   GgufFacts facts;

@@ -16,7 +16,8 @@ namespace {
 
 Dialect dialect_of(const Format& format) { return format.name == "gguf" ? Dialect::gguf : Dialect::hf; }
 
-void plan_steps(PlannedOutput& output, const Format& format, const ConvertOptions& options, std::vector<std::string>& offenders) {
+void plan_steps(PlannedOutput& output, const Format& format, const ConvertOptions& options,
+                std::vector<std::string>& offenders) {
   std::vector<std::optional<std::variant<Step, Offender>>> choices(output.targets.size());
   Workers(options.threads).run([&] {
     tbb::parallel_for(std::size_t{0}, choices.size(),
@@ -36,7 +37,8 @@ void check_required(const Plan& plan, Fidelity required) {
   for (const PlannedOutput& output : plan.outputs) {
     for (const Step& step : output.steps) {
       if (step.fidelity > required) {
-        offenders.push_back(fmt::format("{}: {}{}{}", step.array.name, name(step.fidelity), step.reason.empty() ? "" : ", ", step.reason));
+        offenders.push_back(fmt::format("{}: {}{}{}", step.array.name, name(step.fidelity),
+                                        step.reason.empty() ? "" : ", ", step.reason));
       }
     }
   }
@@ -46,8 +48,22 @@ void check_required(const Plan& plan, Fidelity required) {
   }
 }
 
-Metadata metadata_of(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output, const Adaptation& adapted,
-                     const Format& format, const ConvertOptions& options, Findings& findings) {
+/// The configuration and the tensors disagree about the MTP layer: what is written goes by the tensors, and says so.
+void note_absent_mtp(const Checkpoint& source, const Architecture* architecture, const Adaptation& adapted,
+                     const ConvertOptions& options, Findings& findings) {
+  if (architecture == nullptr || source.dialect == Dialect::gguf || options.drop_mtp) return;
+  const int announced = architecture->announced_mtp_layers();
+  if (announced <= adapted.mtp_layers) return;
+  findings.push_back(
+      {Severity::warning, "mtp-announced-absent",
+       fmt::format("the configuration announces {} MTP layer{}, the tensors hold {}: written as the tensors say",
+                   announced, announced == 1 ? "" : "s", adapted.mtp_layers),
+       "config.json", ""});
+}
+
+Metadata metadata_of(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
+                     const Adaptation& adapted, const Format& format, const ConvertOptions& options,
+                     Findings& findings) {
   if (format.name == "gguf") return gguf_keys(source, architecture, output, adapted.mtp_layers, options, findings);
   Metadata metadata;
   if (source.dialect == Dialect::hf) metadata = source.metadata;
@@ -82,7 +98,8 @@ std::filesystem::path output_path(const std::filesystem::path& target, OutputKin
     case OutputKind::model: return target;
     case OutputKind::mmproj: return target.parent_path() / ("mmproj-" + target.filename().string());
     case OutputKind::mtp: return target.parent_path() / ("mtp-" + target.filename().string());
-    case OutputKind::adapter: return target.parent_path() / (target.stem().string() + "-LoRA" + target.extension().string());
+    case OutputKind::adapter:
+      return target.parent_path() / (target.stem().string() + "-LoRA" + target.extension().string());
   }
   return target;
 }
@@ -105,12 +122,14 @@ Plan plan_conversion(const Checkpoint& source, const Architecture* architecture,
     plan_steps(output, *format, options, offenders);
   }
   if (!offenders.empty()) {
-    throw refusal(fmt::format("no {} encoding holds these tensors to the bit", format->name), offenders,
-                  "--allow dense stores them as F32 (exact, larger); --dense f32|bf16|f16 decodes every quantized tensor");
+    throw refusal(
+        fmt::format("no {} encoding holds these tensors to the bit", format->name), offenders,
+        "--allow dense stores them as F32 (exact, larger); --dense f32|bf16|f16 decodes every quantized tensor");
   }
   for (PlannedOutput& output : plan.outputs) {
     output.metadata = metadata_of(source, architecture, output, adapted, *format, options, plan.findings);
   }
+  if (format->name == "gguf") note_absent_mtp(source, architecture, adapted, options, plan.findings);
   plan.left_out = std::move(adapted.left_out);
   if (options.require) check_required(plan, *options.require);
   return plan;

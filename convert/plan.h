@@ -23,7 +23,7 @@ struct Step {
   Fidelity fidelity = Fidelity::bytes;  ///< promised; a run that measures better says so in its report
   std::string reason;                   ///< why this route and not a better one; empty for plain copies
   Component component = Component::other;
-  std::int64_t quantum = 1;             ///< bands are cut at multiples of it
+  std::int64_t quantum = 1;  ///< bands are cut at multiples of it
   RowMakerPtr maker;
 };
 

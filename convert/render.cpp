@@ -1,8 +1,8 @@
 #include "convert/render.h"
 
 #include <algorithm>
-#include <cmath>
 #include <array>
+#include <cmath>
 #include <map>
 
 #include <fmt/format.h>
@@ -26,8 +26,9 @@ std::string counts_by_fidelity(const std::map<Fidelity, std::uint64_t>& counts) 
 }
 
 std::string source_line(const Checkpoint& source) {
-  return fmt::format("{} ({}{}{}, {} tensors, {})", printable(source.path), source.format, source.format_version.empty() ? "" : " ",
-                     source.format_version, format_count(source.tensors.size()), format_bytes(source.file_bytes()));
+  return fmt::format("{} ({}{}{}, {} tensors, {})", printable(source.path), source.format,
+                     source.format_version.empty() ? "" : " ", source.format_version,
+                     format_count(source.tensors.size()), format_bytes(source.file_bytes()));
 }
 
 std::string left_out_text(const std::vector<LeftOut>& left_out) {
@@ -41,7 +42,9 @@ std::string left_out_text(const std::vector<LeftOut>& left_out) {
 }
 
 Json loss_to_json(const Loss& loss) {
-  return {{"changed", loss.changed}, {"worst_error", std::isfinite(loss.worst) ? Json(loss.worst) : Json()}, {"irreversible", loss.irreversible}};
+  return {{"changed", loss.changed},
+          {"worst_error", std::isfinite(loss.worst) ? Json(loss.worst) : Json()},
+          {"irreversible", loss.irreversible}};
 }
 
 Json step_to_json(const Step& step, const StepResult* result) {
@@ -78,8 +81,9 @@ std::string render_plan(const Checkpoint& source, const Plan& plan) {
     std::map<Fidelity, std::uint64_t> counts;
     for (const Step& step : output.steps) {
       ++counts[step.fidelity];
-      table.add({printable(step.array.name), to_string(step.array.shape), step.source_encoding, element_text(step.array.element),
-                 std::string(name(step.route)), std::string(name(step.fidelity)), step.reason});
+      table.add({printable(step.array.name), to_string(step.array.shape), step.source_encoding,
+                 element_text(step.array.element), std::string(name(step.route)), std::string(name(step.fidelity)),
+                 step.reason});
     }
     out += table.text() + counts_by_fidelity(counts) + "\n";
   }
@@ -111,12 +115,14 @@ std::string render_report(const Checkpoint& source, const Plan& plan, const Repo
     out += table.text(2);
     for (std::size_t s = 0; s < output.steps.size(); ++s) {
       if (result.steps[s].fidelity != Fidelity::rounded) continue;
-      out += fmt::format("  rounded: {} elements of {}, worst error {:.3g}\n", format_count(result.steps[s].loss.changed),
-                         printable(output.steps[s].array.name), result.steps[s].loss.worst);
+      out +=
+          fmt::format("  rounded: {} elements of {}, worst error {:.3g}\n", format_count(result.steps[s].loss.changed),
+                      printable(output.steps[s].array.name), result.steps[s].loss.worst);
     }
     if (irreversible != 0) {
-      out += fmt::format("  {} elements of {} tensors cannot be turned back to the source's bits (1 + w and -exp(w) in F32)\n",
-                         format_count(irreversible), irreversible_tensors);
+      out += fmt::format(
+          "  {} elements of {} tensors cannot be turned back to the source's bits (1 + w and -exp(w) in F32)\n",
+          format_count(irreversible), irreversible_tensors);
     }
   }
   out += left_out_text(plan.left_out);
@@ -130,7 +136,10 @@ Json convert_to_json(const Checkpoint& source, const Plan& plan, const Report* r
   Json out;
   out["schema"] = "regauge.convert/1";
   out["dry_run"] = report == nullptr;
-  out["source"] = {{"path", json_text(source.path)}, {"format", source.format}, {"format_version", source.format_version}, {"bytes", source.file_bytes()}};
+  out["source"] = {{"path", json_text(source.path)},
+                   {"format", source.format},
+                   {"format_version", source.format_version},
+                   {"bytes", source.file_bytes()}};
   out["format"] = plan.format;
   out["outputs"] = Json::array();
   for (std::size_t o = 0; o < plan.outputs.size(); ++o) {
@@ -142,12 +151,14 @@ Json convert_to_json(const Checkpoint& source, const Plan& plan, const Report* r
     if (report != nullptr) entry["file_bytes"] = report->outputs[o].file_bytes;
     entry["tensors"] = Json::array();
     for (std::size_t s = 0; s < output.steps.size(); ++s) {
-      entry["tensors"].push_back(step_to_json(output.steps[s], report == nullptr ? nullptr : &report->outputs[o].steps[s]));
+      entry["tensors"].push_back(
+          step_to_json(output.steps[s], report == nullptr ? nullptr : &report->outputs[o].steps[s]));
     }
     out["outputs"].push_back(std::move(entry));
   }
   out["left_out"] = Json::array();
-  for (const LeftOut& left : plan.left_out) out["left_out"].push_back({{"tensor", json_text(left.name)}, {"reason", left.reason}});
+  for (const LeftOut& left : plan.left_out)
+    out["left_out"].push_back({{"tensor", json_text(left.name)}, {"reason", left.reason}});
   out["findings"] = Json::array();
   for (const Findings* list : {&source.findings, &plan.findings}) {
     for (const Finding& finding : *list) out["findings"].push_back(to_json(finding));

@@ -28,7 +28,8 @@ bool AxisMap::is_identity(std::int64_t source_size) const {
 }
 
 std::int64_t AxisMap::operator[](std::int64_t output) const {
-  if (output < 0 || output >= size_) throw Error(ErrorCode::internal, "index {} outside of an axis map of {}", output, size_);
+  if (output < 0 || output >= size_)
+    throw Error(ErrorCode::internal, "index {} outside of an axis map of {}", output, size_);
   const auto after = std::ranges::upper_bound(starts_, output);
   const auto index = static_cast<std::size_t>(after - starts_.begin()) - 1;
   return runs_[index].begin + (output - starts_[index]);
@@ -84,9 +85,8 @@ AxisMap AxisMap::slice(std::int64_t begin, std::int64_t count) const {
 }
 
 bool AxisMap::keeps_units(std::int64_t unit) const {
-  return unit > 0 && std::ranges::all_of(runs_, [&](const Run& run) {
-    return run.begin % unit == 0 && run.length % unit == 0;
-  });
+  return unit > 0 &&
+         std::ranges::all_of(runs_, [&](const Run& run) { return run.begin % unit == 0 && run.length % unit == 0; });
 }
 
 }  // namespace regauge

@@ -46,8 +46,8 @@ struct Checkpoint {
   std::vector<SourceFile> files;
   std::vector<StoredArray> arrays;
   std::vector<Tensor> tensors;
-  Metadata metadata;             ///< GGUF keys; of safetensors files the strings of `__metadata__`
-  std::optional<Json> config;    ///< config.json, when there is one
+  Metadata metadata;                 ///< GGUF keys; of safetensors files the strings of `__metadata__`
+  std::optional<Json> config;        ///< config.json, when there is one
   std::optional<Json> quantization;  ///< the quantization section that the format's reader went by
   std::vector<Sidecar> sidecars;
   Findings findings;

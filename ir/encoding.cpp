@@ -45,17 +45,18 @@ std::string print(const Grouped& g) {
 }  // namespace
 
 std::string to_string(const Encoding& encoding) {
-  return std::visit(Overloaded{[](const Dense& d) { return std::string(name(d.dtype)); },
-                               [](const Grouped& g) { return print(g); },
-                               [](const Blocked& b) { return std::string(name(b.type)); },
-                               [](const Opaque& o) { return "opaque " + o.origin; }},
-                    encoding);
+  return std::visit(
+      Overloaded{[](const Dense& d) { return std::string(name(d.dtype)); }, [](const Grouped& g) { return print(g); },
+                 [](const Blocked& b) { return std::string(name(b.type)); },
+                 [](const Opaque& o) { return "opaque " + o.origin; }},
+      encoding);
 }
 
 bool is_decodable(const Encoding& encoding) {
-  return std::visit(Overloaded{[](const Dense& d) { return d.dtype != DType::c64; }, [](const Grouped&) { return true; },
-                               [](const Blocked& b) { return b.type != BlockType::q8_1; }, [](const Opaque&) { return false; }},
-                    encoding);
+  return std::visit(
+      Overloaded{[](const Dense& d) { return d.dtype != DType::c64; }, [](const Grouped&) { return true; },
+                 [](const Blocked& b) { return b.type != BlockType::q8_1; }, [](const Opaque&) { return false; }},
+      encoding);
 }
 
 }  // namespace regauge

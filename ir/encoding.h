@@ -40,11 +40,11 @@ struct Grouped {
   CodeKind code = CodeKind::unsigned_int;
   int bits = 4;
   GroupShape group;
-  DType scale = DType::f16;      ///< f16, bf16, f32; u8 holds e8m0 (mx modes) or e4m3 (nvfp4) by `code` and `group`
+  DType scale = DType::f16;  ///< f16, bf16, f32; u8 holds e8m0 (mx modes) or e4m3 (nvfp4) by `code` and `group`
   Offset offset = Offset::none;
   DType offset_dtype = DType::u8;  ///< of the zeros (u8) or biases part; ignored without one
-  bool indexed = false;          ///< columns name their group through the group_index part
-  bool global_scale = false;     ///< one f32 for the whole tensor, in the global_scale part
+  bool indexed = false;            ///< columns name their group through the group_index part
+  bool global_scale = false;       ///< one f32 for the whole tensor, in the global_scale part
   Flavour flavour = Flavour::ocp;
   bool operator==(const Grouped&) const = default;
 };
@@ -65,7 +65,6 @@ using Encoding = std::variant<Dense, Grouped, Blocked, Opaque>;
 
 /// One short line: "BF16", "u4 g128 f16 zp idx", "u5 g64 bf16 bias", "mxfp4 g32", "Q4_0", "opaque I2_S".
 std::string to_string(const Encoding& encoding);
-
 
 /// Whether values can be made of it.
 bool is_decodable(const Encoding& encoding);

@@ -16,7 +16,8 @@ constexpr Row dense(std::uint32_t id, std::string_view name, DType dtype, std::i
   return {{id, name, 1, bytes, dtype, std::nullopt}, {}};
 }
 
-constexpr Row blocked(BlockType type, std::string_view name, std::string_view upper, std::int64_t elements, std::int64_t bytes) {
+constexpr Row blocked(BlockType type, std::string_view name, std::string_view upper, std::int64_t elements,
+                      std::int64_t bytes) {
   return {{static_cast<std::uint32_t>(type), name, elements, bytes, std::nullopt, type}, upper};
 }
 

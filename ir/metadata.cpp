@@ -17,7 +17,7 @@ Error wrong_type(std::string_view key, std::string_view wanted, const MetaValue&
 }  // namespace
 
 std::string_view name(MetaType type) {
-  constexpr std::array<std::string_view, 13> kNames{"u8",  "i8",     "u16",   "i16", "u32", "i32", "f32",
+  constexpr std::array<std::string_view, 13> kNames{"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                                     "bool", "string", "array", "u64", "i64", "f64"};
   return kNames.at(static_cast<std::size_t>(type));
 }
@@ -30,7 +30,8 @@ std::size_t MetaArray::size() const {
 MetaType type_of(const MetaValue& value) { return static_cast<MetaType>(value.index()); }
 
 std::string to_string(const MetaValue& value) {
-  if (const auto* array = std::get_if<MetaArray>(&value)) return fmt::format("[{} x {}]", array->size(), name(array->element));
+  if (const auto* array = std::get_if<MetaArray>(&value))
+    return fmt::format("[{} x {}]", array->size(), name(array->element));
   return std::visit(
       [](const auto& v) -> std::string {
         if constexpr (std::is_same_v<std::decay_t<decltype(v)>, MetaArray>) {

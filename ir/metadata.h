@@ -12,16 +12,28 @@ namespace regauge {
 
 /// The value types of GGUF keys, with their ids on disk. Source: ggml-org/ggml docs/gguf.md.
 enum class MetaType : std::uint32_t {
-  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9, u64 = 10, i64 = 11, f64 = 12,
+  u8 = 0,
+  i8 = 1,
+  u16 = 2,
+  i16 = 3,
+  u32 = 4,
+  i32 = 5,
+  f32 = 6,
+  boolean = 7,
+  string = 8,
+  array = 9,
+  u64 = 10,
+  i64 = 11,
+  f64 = 12,
 };
 
 std::string_view name(MetaType type);
 
 /// Array elements in memory: numbers as their own type, booleans as bytes (0 or 1), strings whole.
-using MetaElements = std::variant<std::vector<std::uint8_t>, std::vector<std::int8_t>, std::vector<std::uint16_t>,
-                                  std::vector<std::int16_t>, std::vector<std::uint32_t>, std::vector<std::int32_t>,
-                                  std::vector<float>, std::vector<std::uint64_t>, std::vector<std::int64_t>,
-                                  std::vector<double>, std::vector<std::string>>;
+using MetaElements =
+    std::variant<std::vector<std::uint8_t>, std::vector<std::int8_t>, std::vector<std::uint16_t>,
+                 std::vector<std::int16_t>, std::vector<std::uint32_t>, std::vector<std::int32_t>, std::vector<float>,
+                 std::vector<std::uint64_t>, std::vector<std::int64_t>, std::vector<double>, std::vector<std::string>>;
 
 struct MetaArray {
   MetaType element = MetaType::string;  ///< tells boolean from u8, which share a vector type
@@ -30,8 +42,8 @@ struct MetaArray {
   bool operator==(const MetaArray&) const = default;
 };
 
-using MetaValue = std::variant<std::uint8_t, std::int8_t, std::uint16_t, std::int16_t, std::uint32_t, std::int32_t, float, bool,
-                               std::string, MetaArray, std::uint64_t, std::int64_t, double>;
+using MetaValue = std::variant<std::uint8_t, std::int8_t, std::uint16_t, std::int16_t, std::uint32_t, std::int32_t,
+                               float, bool, std::string, MetaArray, std::uint64_t, std::int64_t, double>;
 
 MetaType type_of(const MetaValue& value);
 /// For tables: scalars in full, arrays as "[248320 x string]".

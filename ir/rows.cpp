@@ -12,8 +12,8 @@ void RowSource::read(RowRange range, std::span<std::byte> out) const {
   const bool whole = range.begin >= 0 && range.begin <= range.end && range.end <= rows_;
   const bool aligned = range.begin % quantum == 0 && (range.end % quantum == 0 || range.end == rows_);
   if (!whole || !aligned || out.size() != static_cast<std::size_t>(range.size()) * row_bytes_) {
-    throw Error(ErrorCode::internal, "rows [{}, {}) of {} with quantum {} asked into {} bytes", range.begin, range.end, rows_,
-                quantum, out.size());
+    throw Error(ErrorCode::internal, "rows [{}, {}) of {} with quantum {} asked into {} bytes", range.begin, range.end,
+                rows_, quantum, out.size());
   }
   if (!out.empty()) read_rows(range, out);
 }

@@ -14,7 +14,18 @@ namespace regauge {
 
 /// What a weight does in its model; the rows of every table we print.
 enum class Component : std::uint8_t {
-  embedding, attention, deltanet, mlp, experts, router, norm, head, mtp, vision, adapter, other,
+  embedding,
+  attention,
+  deltanet,
+  mlp,
+  experts,
+  router,
+  norm,
+  head,
+  mtp,
+  vision,
+  adapter,
+  other,
 };
 
 std::string_view name(Component component);

@@ -53,8 +53,9 @@ struct Part {
 /// A logical tensor as its format stores it: name and convention are the dialect's own, the numbers are what `encoding`
 /// makes of `parts`. Low-rank parts (value = decode + B * A) may accompany any encoding.
 struct Tensor {
-  std::string name;   ///< of the weight: "model.layers.3.mlp.up_proj.weight", also when its arrays are qweight, scales ...
-  Shape shape;        ///< logical, [.., N, K]
+  std::string
+      name;     ///< of the weight: "model.layers.3.mlp.up_proj.weight", also when its arrays are qweight, scales ...
+  Shape shape;  ///< logical, [.., N, K]
   Encoding encoding;
   std::vector<Part> parts;
   std::vector<std::size_t> arrays;  ///< indices into Checkpoint::arrays

@@ -26,7 +26,8 @@ Elementwise compose(Elementwise first, Elementwise second) {
   throw Error(ErrorCode::unsupported, "cannot apply {} after {}", name(second), name(first));
 }
 
-std::optional<AxisMap> compose(const std::optional<AxisMap>& first, const std::optional<AxisMap>& second, std::int64_t size) {
+std::optional<AxisMap> compose(const std::optional<AxisMap>& first, const std::optional<AxisMap>& second,
+                               std::int64_t size) {
   if (!first && !second) return std::nullopt;
   AxisMap both = first ? (second ? first->then(*second) : *first) : *second;
   if (both.is_identity(size)) return std::nullopt;

@@ -28,7 +28,8 @@ void compare_values(std::span<const float> a, std::span<const float> b, TensorDi
     ++difference.different;
     difference.worst = std::max(difference.worst, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
     if (std::isfinite(a[i]) && std::isfinite(b[i])) {
-      difference.worst_ulps = std::max(difference.worst_ulps, static_cast<std::uint64_t>(std::abs(ordered(a[i]) - ordered(b[i]))));
+      difference.worst_ulps =
+          std::max(difference.worst_ulps, static_cast<std::uint64_t>(std::abs(ordered(a[i]) - ordered(b[i]))));
     }
   }
 }

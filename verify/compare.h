@@ -21,10 +21,10 @@ struct TensorDifference {
 };
 
 struct Comparison {
-  std::vector<TensorDifference> tensors;      ///< those that both have, by name
+  std::vector<TensorDifference> tensors;  ///< those that both have, by name
   std::vector<std::string> only_first;
   std::vector<std::string> only_second;
-  std::vector<std::string> other_shape;       ///< both have it, in different sizes
+  std::vector<std::string> other_shape;  ///< both have it, in different sizes
 };
 
 /// Compares two models in effective form (verify/effective.h), band by band through the dequant reference.

@@ -5,7 +5,8 @@
 namespace regauge {
 namespace {
 
-Target effective_slot(const Architecture& architecture, const Tensor& tensor, const Assembly& assembly, const Piece& piece) {
+Target effective_slot(const Architecture& architecture, const Tensor& tensor, const Assembly& assembly,
+                      const Piece& piece) {
   const Shape shape = architecture.slot_shape(piece.slot);
   const auto undo = inverse(architecture.stored_convention(piece.slot));
   if (!undo) throw Error(ErrorCode::internal, "a convention that drops rows").tensor(tensor.name);
@@ -46,7 +47,8 @@ std::map<std::string, Target> effective_form(std::span<const OpenedPath> paths) 
         add(as_it_is(tensor), tensor);
         continue;
       }
-      for (const Piece& piece : assembly->pieces) add(effective_slot(*path.architecture, tensor, *assembly, piece), tensor);
+      for (const Piece& piece : assembly->pieces)
+        add(effective_slot(*path.architecture, tensor, *assembly, piece), tensor);
     }
   }
   return model;

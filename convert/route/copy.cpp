@@ -22,7 +22,8 @@ std::optional<Unit> unit_of(const Encoding& encoding) {
     if (width < 8) return Unit{8, width};
     return Unit{1, width / 8};
   }
-  if (const auto* blocked = std::get_if<Blocked>(&encoding)) return Unit{block_elements(blocked->type), block_bytes(blocked->type)};
+  if (const auto* blocked = std::get_if<Blocked>(&encoding))
+    return Unit{block_elements(blocked->type), block_bytes(blocked->type)};
   return std::nullopt;
 }
 
@@ -44,7 +45,8 @@ class CopyRows final : public RowMaker {
   void make(RowRange rows, std::span<std::byte> out, Scratch& scratch, Loss&) const override {
     for (const RowRun& run : row_runs(target_, rows)) {
       const auto count = static_cast<std::size_t>(run.source.size());
-      const auto to = out.subspan(static_cast<std::size_t>(run.target_row - rows.begin) * row_bytes_, count * row_bytes_);
+      const auto to =
+          out.subspan(static_cast<std::size_t>(run.target_row - rows.begin) * row_bytes_, count * row_bytes_);
       const auto columns = source_columns(*run.piece);
       if (!columns && !run.piece->target_columns) {
         read_part_rows(*run.piece, stored_part(encoding_), run.source, scratch.raw, to);
@@ -55,11 +57,13 @@ class CopyRows final : public RowMaker {
   }
 
  private:
-  void gather(const RowRun& run, const std::optional<AxisMap>& columns, std::span<std::byte> out, Scratch& scratch) const {
+  void gather(const RowRun& run, const std::optional<AxisMap>& columns, std::span<std::byte> out,
+              Scratch& scratch) const {
     const auto source_row = static_cast<std::size_t>(run.piece->source_columns / unit_.elements * unit_.bytes);
     const auto count = static_cast<std::size_t>(run.source.size());
     scratch.codes.resize(count * source_row);
-    read_part_rows(*run.piece, stored_part(encoding_), run.source, scratch.raw, std::as_writable_bytes(std::span(scratch.codes)));
+    read_part_rows(*run.piece, stored_part(encoding_), run.source, scratch.raw,
+                   std::as_writable_bytes(std::span(scratch.codes)));
     const AxisMap from = columns ? *columns : AxisMap::identity(run.piece->source_columns);
     const AxisMap to = run.piece->target_columns ? *run.piece->target_columns : AxisMap::identity(from.size());
     const auto* source = reinterpret_cast<const std::byte*>(scratch.codes.data());
@@ -68,13 +72,15 @@ class CopyRows final : public RowMaker {
     }
   }
 
-  void copy_row(std::span<const std::byte> source, const AxisMap& from, const AxisMap& to, std::span<std::byte> out) const {
+  void copy_row(std::span<const std::byte> source, const AxisMap& from, const AxisMap& to,
+                std::span<std::byte> out) const {
     std::int64_t done = 0;
     for (const AxisMap::Run& run : to.runs()) {
       std::int64_t at = run.begin;
       const AxisMap wanted = from.slice(done, run.length);
       for (const AxisMap::Run& part : wanted.runs()) {
-        std::memcpy(out.data() + at / unit_.elements * unit_.bytes, source.data() + part.begin / unit_.elements * unit_.bytes,
+        std::memcpy(out.data() + at / unit_.elements * unit_.bytes,
+                    source.data() + part.begin / unit_.elements * unit_.bytes,
                     static_cast<std::size_t>(part.length / unit_.elements * unit_.bytes));
         at += part.length;
       }
@@ -97,10 +103,13 @@ std::optional<std::string> cannot_copy(const Target& target) {
   if (target.columns % unit->elements != 0) return "rows are no whole number of blocks";
   for (const TargetPiece& piece : target.pieces) {
     if (piece.tensor->encoding != encoding) return "its parts are stored in different encodings";
-    if (piece.view.elementwise != Elementwise::none) return fmt::format("the convention changes its values ({})", name(piece.view.elementwise));
+    if (piece.view.elementwise != Elementwise::none)
+      return fmt::format("the convention changes its values ({})", name(piece.view.elementwise));
     const auto columns = source_columns(piece);
-    if (columns && !columns->keeps_units(unit->elements)) return fmt::format("the column order cuts blocks of {}", unit->elements);
-    if (piece.target_columns && !piece.target_columns->keeps_units(unit->elements)) return "its columns interleave within a block";
+    if (columns && !columns->keeps_units(unit->elements))
+      return fmt::format("the column order cuts blocks of {}", unit->elements);
+    if (piece.target_columns && !piece.target_columns->keeps_units(unit->elements))
+      return "its columns interleave within a block";
   }
   return std::nullopt;
 }

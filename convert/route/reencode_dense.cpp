@@ -43,7 +43,9 @@ class DenseRows final : public RowMaker {
     const std::int64_t own = tensor.shape.columns();
     const RowRange elements{run.source.begin * run.piece->source_columns, run.source.end * run.piece->source_columns};
     if (elements.begin % own != 0 || elements.end % own != 0) {
-      throw Error(ErrorCode::internal, "rows of {} elements do not divide into rows of {}", run.piece->source_columns, own).tensor(tensor.name);
+      throw Error(ErrorCode::internal, "rows of {} elements do not divide into rows of {}", run.piece->source_columns,
+                  own)
+          .tensor(tensor.name);
     }
     const RowRange rows{elements.begin / own, elements.end / own};
     TensorDecoder& decoder = scratch.decoder(tensor);
@@ -52,8 +54,9 @@ class DenseRows final : public RowMaker {
                            std::min(tensor.shape.rows(), (rows.end + quantum - 1) / quantum * quantum)};
     scratch.values.resize(static_cast<std::size_t>(aligned.size() * own));
     decoder.decode(aligned, scratch.values);
-    return std::span(scratch.values).subspan(static_cast<std::size_t>((rows.begin - aligned.begin) * own),
-                                             static_cast<std::size_t>(elements.size()));
+    return std::span(scratch.values)
+        .subspan(static_cast<std::size_t>((rows.begin - aligned.begin) * own),
+                 static_cast<std::size_t>(elements.size()));
   }
 
   /// Takes columns, changes values, and puts them where they belong in the target rows.
@@ -65,7 +68,8 @@ class DenseRows final : public RowMaker {
     const Elementwise op = run.piece->view.elementwise;
     for (std::int64_t r = 0; r < run.source.size(); ++r) {
       const auto row = source.subspan(static_cast<std::size_t>(r) * source_row, source_row);
-      const auto target = out.subspan(static_cast<std::size_t>(r * target_.columns), static_cast<std::size_t>(target_.columns));
+      const auto target =
+          out.subspan(static_cast<std::size_t>(r * target_.columns), static_cast<std::size_t>(target_.columns));
       std::int64_t done = 0;
       for (const AxisMap::Run& gap : to.runs()) {
         std::int64_t at = gap.begin;
@@ -128,7 +132,8 @@ bool widens_exactly(const Encoding& encoding, DType dtype) {
 
 RowMakerPtr make_dense(const Target& target, DType dtype) {
   if (dtype != DType::f32 && dtype != DType::bf16 && dtype != DType::f16) {
-    throw Error(ErrorCode::unsupported, "values can be stored as F32, BF16 or F16, not as {}", name(dtype)).tensor(target.name);
+    throw Error(ErrorCode::unsupported, "values can be stored as F32, BF16 or F16, not as {}", name(dtype))
+        .tensor(target.name);
   }
   return std::make_unique<DenseRows>(target, dtype);
 }

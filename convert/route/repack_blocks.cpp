@@ -48,7 +48,8 @@ struct Range {
 
 const Grouped* repackable(const Target& target, std::string& reason) {
   const auto* grouped = std::get_if<Grouped>(&target.pieces.front().tensor->encoding);
-  if (grouped == nullptr || grouped->code != CodeKind::unsigned_int || grouped->group.rows != 1 || grouped->global_scale) {
+  if (grouped == nullptr || grouped->code != CodeKind::unsigned_int || grouped->group.rows != 1 ||
+      grouped->global_scale) {
     reason = "not integer codes with a scale per group of columns";
     return nullptr;
   }
@@ -66,7 +67,8 @@ const Grouped* repackable(const Target& target, std::string& reason) {
       reason = "its parts are stored in different encodings";
       return nullptr;
     }
-    if (piece.view.elementwise != Elementwise::none || piece.target_columns || piece.source_columns != piece.tensor->shape.columns()) {
+    if (piece.view.elementwise != Elementwise::none || piece.target_columns ||
+        piece.source_columns != piece.tensor->shape.columns()) {
       reason = "its values or columns are rearranged within groups";
       return nullptr;
     }
@@ -129,7 +131,8 @@ Range differences(const Tensor& tensor, const Grouped& grouped) {
   const auto columns = static_cast<std::size_t>(tensor.shape.columns());
   const std::int64_t quantum = tensor.row_quantum();
   const std::int64_t rows = codes.rows->rows();
-  std::int64_t step = std::max(rows_within(kBandBytes, tensor.shape.columns(), rows) / quantum, std::int64_t{1}) * quantum;
+  std::int64_t step =
+      std::max(rows_within(kBandBytes, tensor.shape.columns(), rows) / quantum, std::int64_t{1}) * quantum;
   std::vector<std::byte> code_bytes;
   std::vector<std::byte> zero_bytes;
   for (std::int64_t row = 0; row < rows; row += step) {
@@ -143,8 +146,10 @@ Range differences(const Tensor& tensor, const Grouped& grouped) {
     }
     for (std::size_t i = 0; i < code_bytes.size(); ++i) {
       const std::size_t r = i / columns;
-      const int zero = zeros == nullptr ? 1 << (grouped.bits - 1)
-                                        : std::to_integer<int>(zero_bytes[r * groups + static_cast<std::size_t>(group_of_column[i % columns])]);
+      const int zero =
+          zeros == nullptr
+              ? 1 << (grouped.bits - 1)
+              : std::to_integer<int>(zero_bytes[r * groups + static_cast<std::size_t>(group_of_column[i % columns])]);
       range.include(std::to_integer<int>(code_bytes[i]) - zero);
     }
   }
@@ -157,7 +162,8 @@ bool scales_fit_f16(const Tensor& tensor, DType dtype) {
   for_each_band(tensor.part(PartId::scales), [&](std::span<const std::byte> bytes, std::int64_t) {
     const std::size_t width = dtype == DType::bf16 ? 2 : 4;
     for (std::size_t i = 0; fit && i < bytes.size(); i += width) {
-      const float scale = width == 2 ? bf16_to_f32(load_le<std::uint16_t>(bytes.data() + i)) : load_le<float>(bytes.data() + i);
+      const float scale =
+          width == 2 ? bf16_to_f32(load_le<std::uint16_t>(bytes.data() + i)) : load_le<float>(bytes.data() + i);
       fit = std::bit_cast<std::uint32_t>(f16_to_f32(f32_to_f16(scale))) == std::bit_cast<std::uint32_t>(scale);
     }
   });
@@ -198,7 +204,8 @@ class BlockRepackRows final : public RowMaker {
     read_rows(tensor, PartId::scales, run.source, scratch.raw, scratch.scales);
     const bool with_zeros = grouped.offset == Offset::zero_point;
     scratch.zeros.resize(with_zeros ? count * groups : 0);
-    if (with_zeros) read_rows(tensor, PartId::zeros, run.source, scratch.raw, std::as_writable_bytes(std::span(scratch.zeros)));
+    if (with_zeros)
+      read_rows(tensor, PartId::zeros, run.source, scratch.raw, std::as_writable_bytes(std::span(scratch.zeros)));
     const int constant_zero = grouped.offset == Offset::midpoint ? 1 << (grouped.bits - 1) : 0;
 
     scratch.row_codes.resize(columns);
@@ -210,17 +217,21 @@ class BlockRepackRows final : public RowMaker {
         const auto group = static_cast<std::size_t>(group_of_block[b]);
         scratch.d_bits[b] = scale_bits(grouped.scale, scratch.scales.data() + r * scale_row, group);
         const int zero = with_zeros ? scratch.zeros[r * groups + group] : constant_zero;
-        shift_block(row.subspan(b * kBlock, kBlock), offset_ - zero, std::span(scratch.row_codes).subspan(b * kBlock, kBlock));
+        shift_block(row.subspan(b * kBlock, kBlock), offset_ - zero,
+                    std::span(scratch.row_codes).subspan(b * kBlock, kBlock));
       }
-      layouts::pack_blocks_row(repack_.type, scratch.row_codes, scratch.d_bits, {}, out.subspan(r * row_bytes_, row_bytes_));
+      layouts::pack_blocks_row(repack_.type, scratch.row_codes, scratch.d_bits, {},
+                               out.subspan(r * row_bytes_, row_bytes_));
     }
   }
 
-  static void read_rows(const Tensor& tensor, PartId id, RowRange rows, std::vector<std::byte>& scratch, std::span<std::byte> out) {
+  static void read_rows(const Tensor& tensor, PartId id, RowRange rows, std::vector<std::byte>& scratch,
+                        std::span<std::byte> out) {
     read_aligned(*tensor.part(id).rows, rows, scratch, out);
   }
 
-  static std::span<const std::uint8_t> gather(std::span<const std::uint8_t> codes, const AxisMap& map, std::vector<std::uint8_t>& out) {
+  static std::span<const std::uint8_t> gather(std::span<const std::uint8_t> codes, const AxisMap& map,
+                                              std::vector<std::uint8_t>& out) {
     std::size_t at = 0;
     for (const AxisMap::Run& run : map.runs()) {
       std::copy_n(codes.begin() + run.begin, run.length, out.begin() + static_cast<std::ptrdiff_t>(at));
@@ -232,7 +243,8 @@ class BlockRepackRows final : public RowMaker {
   /// Adds one number to 32 codes; bytes wrap, which is what Q8_0's signed codes want. In and out may be the same.
   static void shift_block(std::span<const std::uint8_t> codes, int by, std::span<std::uint8_t> out) noexcept {
     const auto delta = static_cast<std::uint8_t>(by);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(kBlock); ++i) out[i] = static_cast<std::uint8_t>(codes[i] + delta);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(kBlock); ++i)
+      out[i] = static_cast<std::uint8_t>(codes[i] + delta);
   }
 
   static std::uint16_t scale_bits(DType dtype, const std::byte* row, std::size_t group) noexcept {
@@ -259,17 +271,20 @@ std::variant<BlockRepack, std::string> plan_block_repack(const Target& target) {
     const auto& grouped = std::get<Grouped>(tensor.encoding);
     auto groups = groups_of_blocks(piece, target.columns);
     if (!groups) {
-      return tensor.find(PartId::group_index) != nullptr ? std::string("act-order: columns of a group do not lie together")
-                                                         : fmt::format("groups of {} cut blocks of 32", grouped.group.cols);
+      return tensor.find(PartId::group_index) != nullptr
+                 ? std::string("act-order: columns of a group do not lie together")
+                 : fmt::format("groups of {} cut blocks of 32", grouped.group.cols);
     }
     repack.group_of_block.push_back(std::move(*groups));
-    if (!scales_fit_f16(tensor, grouped.scale)) return fmt::format("its {} scales do not all fit F16", name(grouped.scale));
+    if (!scales_fit_f16(tensor, grouped.scale))
+      return fmt::format("its {} scales do not all fit F16", name(grouped.scale));
     const Range zeros = zero_points(tensor, grouped);
     if (zeros.empty()) continue;
     Range possible;
     possible.include(-zeros.high);
     possible.include((1 << grouped.bits) - 1 - zeros.low);
-    if (possible.low < kCandidates.back().low || possible.high > kCandidates.back().high) possible = differences(tensor, grouped);
+    if (possible.low < kCandidates.back().low || possible.high > kCandidates.back().high)
+      possible = differences(tensor, grouped);
     if (!possible.empty()) {
       wanted.include(possible.low);
       wanted.include(possible.high);
@@ -278,7 +293,8 @@ std::variant<BlockRepack, std::string> plan_block_repack(const Target& target) {
   const auto found = std::ranges::find_if(kCandidates, [&](const Candidate& c) {
     return wanted.empty() || (wanted.low >= c.low && wanted.high <= c.high);
   });
-  if (found == kCandidates.end()) return fmt::format("code - zero reaches from {} to {}, beyond a signed byte", wanted.low, wanted.high);
+  if (found == kCandidates.end())
+    return fmt::format("code - zero reaches from {} to {}, beyond a signed byte", wanted.low, wanted.high);
   repack.type = found->type;
   return repack;
 }

@@ -53,25 +53,29 @@ void read_part_rows(const TargetPiece& piece, PartId id, RowRange source, std::v
   const std::int64_t begin = source.begin * piece.source_columns;
   const std::int64_t end = source.end * piece.source_columns;
   if (begin % own != 0 || end % own != 0) {
-    throw Error(ErrorCode::internal, "rows of {} elements do not divide into rows of {}", piece.source_columns, own).tensor(tensor.name);
+    throw Error(ErrorCode::internal, "rows of {} elements do not divide into rows of {}", piece.source_columns, own)
+        .tensor(tensor.name);
   }
   read_aligned(part, {begin / own, end / own}, scratch, out);
 }
 
 void read_aligned(const RowSource& part, RowRange rows, std::vector<std::byte>& scratch, std::span<std::byte> out) {
   const std::int64_t quantum = part.row_quantum();
-  const RowRange aligned{rows.begin / quantum * quantum, std::min(part.rows(), (rows.end + quantum - 1) / quantum * quantum)};
+  const RowRange aligned{rows.begin / quantum * quantum,
+                         std::min(part.rows(), (rows.end + quantum - 1) / quantum * quantum)};
   if (aligned == rows) {
     part.read(rows, out);
     return;
   }
   scratch.resize(static_cast<std::size_t>(aligned.size()) * part.row_bytes());
   part.read(aligned, scratch);
-  std::memcpy(out.data(), scratch.data() + static_cast<std::size_t>(rows.begin - aligned.begin) * part.row_bytes(), out.size());
+  std::memcpy(out.data(), scratch.data() + static_cast<std::size_t>(rows.begin - aligned.begin) * part.row_bytes(),
+              out.size());
 }
 
 std::int64_t rows_within(std::int64_t budget_bytes, std::int64_t bytes_per_row, std::int64_t rows) {
-  const std::int64_t fit = std::clamp<std::int64_t>(budget_bytes / std::max<std::int64_t>(bytes_per_row, 1), 1, std::max<std::int64_t>(rows, 1));
+  const std::int64_t fit = std::clamp<std::int64_t>(budget_bytes / std::max<std::int64_t>(bytes_per_row, 1), 1,
+                                                    std::max<std::int64_t>(rows, 1));
   return fit > 64 ? fit / 64 * 64 : fit;
 }
 

@@ -56,7 +56,7 @@ using RowMakerPtr = std::unique_ptr<const RowMaker>;
 /// A stretch of rows that lie together in the source and in the target.
 struct RowRun {
   const TargetPiece* piece = nullptr;
-  RowRange source;             ///< in the piece's source matrix
+  RowRange source;  ///< in the piece's source matrix
   std::int64_t target_row = 0;
 };
 

@@ -32,7 +32,8 @@ class Execute : public ::testing::Test {
 
   std::vector<std::string> names() const {
     std::vector<std::string> found;
-    for (const auto& entry : std::filesystem::directory_iterator(scratch_.path())) found.push_back(entry.path().filename());
+    for (const auto& entry : std::filesystem::directory_iterator(scratch_.path()))
+      found.push_back(entry.path().filename());
     std::ranges::sort(found);
     return found;
   }
@@ -69,7 +70,9 @@ TEST_F(Execute, AnExistingTargetSurvivesAFailure) {
 
 TEST_F(Execute, CancellingLeavesNothing) {
   std::atomic<bool> cancel = false;
-  const auto stop_half_way = [&](const Progress& progress) { cancel = cancel || progress.bytes_done * 2 > progress.bytes_total; };
+  const auto stop_half_way = [&](const Progress& progress) {
+    cancel = cancel || progress.bytes_done * 2 > progress.bytes_total;
+  };
   EXPECT_THROW(execute(plan_, source_, options_, stop_half_way, &cancel), Error);
   EXPECT_EQ(names(), std::vector<std::string>{"source.gguf"});
 }

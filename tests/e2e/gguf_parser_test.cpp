@@ -37,7 +37,8 @@ void expect_same_reading(const Checkpoint& ours, const nlohmann::json& theirs) {
     const auto& seen = theirs["tensors"][i];
     EXPECT_EQ(seen["name"], array.name);
     EXPECT_EQ(seen["offset"], array.offset - ours.files.front().data_offset) << array.name;
-    EXPECT_EQ(seen["shape"], (std::vector<std::int64_t>(array.shape.dims.rbegin(), array.shape.dims.rend()))) << array.name;
+    EXPECT_EQ(seen["shape"], (std::vector<std::int64_t>(array.shape.dims.rbegin(), array.shape.dims.rend())))
+        << array.name;
     const auto* dtype = std::get_if<DType>(&array.element);
     const GgmlType& type = dtype != nullptr ? *ggml_type(*dtype) : ggml_type(std::get<BlockType>(array.element));
     EXPECT_EQ(seen["type"], type.id) << array.name;
@@ -47,7 +48,8 @@ void expect_same_reading(const Checkpoint& ours, const nlohmann::json& theirs) {
 TEST(HuggingFaceParser, ReadsModelAndVisionFilesAsWeDo) {
   REGAUGE_GOLDEN_OR_SKIP(source, "qwen35_family/gptq-int4-g128-noact");
   const auto modules = testing::find_node_modules();
-  if (!modules || !std::filesystem::exists(*modules / "@huggingface/gguf")) GTEST_SKIP() << "@huggingface/gguf is not installed";
+  if (!modules || !std::filesystem::exists(*modules / "@huggingface/gguf"))
+    GTEST_SKIP() << "@huggingface/gguf is not installed";
   const ScratchDir scratch;
   ASSERT_EQ(run_command({REGAUGE_CLI, "convert", source, scratch / "model.gguf", "--quiet"}).exit_code, 0);
   for (const char* name : {"model.gguf", "mmproj-model.gguf"}) {

@@ -28,7 +28,8 @@ TEST(TokenizerInLlama, GivesTheIdsThatHuggingFaceGives) {
 
   const auto bytes = testing::read_whole_file(tokenize);
   const auto golden = nlohmann::json::parse(text_of(bytes));
-  std::vector<std::string> command{"python3", std::string(REGAUGE_SOURCE_DIR) + "/tests/support/llama_logits.py", "tokenize", model, "--"};
+  std::vector<std::string> command{"python3", std::string(REGAUGE_SOURCE_DIR) + "/tests/support/llama_logits.py",
+                                   "tokenize", model, "--"};
   for (const auto& test : golden["tests"]) command.push_back(test["text"].get<std::string>());
   const auto run = run_command(command);
   ASSERT_EQ(run.exit_code, 0) << run.err;

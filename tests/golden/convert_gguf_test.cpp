@@ -27,7 +27,8 @@ struct Opened {
   Checkpoint checkpoint;
   std::unique_ptr<const Architecture> architecture;
 
-  explicit Opened(const std::filesystem::path& path) : checkpoint(open_checkpoint(path)), architecture(recognise(checkpoint)) {}
+  explicit Opened(const std::filesystem::path& path)
+      : checkpoint(open_checkpoint(path)), architecture(recognise(checkpoint)) {}
   OpenedPath path() const { return {&checkpoint, architecture.get()}; }
 };
 
@@ -45,7 +46,9 @@ std::vector<std::byte> array_bytes(const Checkpoint& checkpoint, const StoredArr
 std::uint64_t ulps(const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
   std::uint64_t worst = 0;
   for (std::size_t i = 0; i < a.size(); i += 4) {
-    worst = std::max<std::uint64_t>(worst, static_cast<std::uint64_t>(std::abs(static_cast<std::int64_t>(load_le<std::int32_t>(a.data() + i)) - load_le<std::int32_t>(b.data() + i))));
+    worst = std::max<std::uint64_t>(
+        worst, static_cast<std::uint64_t>(std::abs(static_cast<std::int64_t>(load_le<std::int32_t>(a.data() + i)) -
+                                                   load_le<std::int32_t>(b.data() + i))));
   }
   return worst;
 }
@@ -159,7 +162,8 @@ TEST_P(EffectiveForm, SurvivesTheConversionToGguf) {
   std::vector<OpenedPath> paths;
   for (const Opened& opened : made) paths.push_back(opened.path());
   auto wanted = effective_form(std::vector{source.path()});
-  if (options.drop_vision) std::erase_if(wanted, [](const auto& entry) { return entry.second.component == Component::vision; });
+  if (options.drop_vision)
+    std::erase_if(wanted, [](const auto& entry) { return entry.second.component == Component::vision; });
   expect_same_model(wanted, effective_form(paths));
 }
 
@@ -180,9 +184,10 @@ TEST_P(EffectiveForm, SurvivesTheConversionToSafetensors) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, EffectiveForm,
-                         ::testing::Values("qwen35_family/hf-bf16", "qwen35_family/gptq-mixed-eora", "qwen35_family/gptq-int4-g64",
-                                           "qwen35_family/gptq-int4-g128-noact", "qwen35_family/mlx-8865", "qwen35_family/mlx-4bit",
-                                           "qwen35_tiny/hf", "qwen35_tiny_moe/hf"),
+                         ::testing::Values("qwen35_family/hf-bf16", "qwen35_family/gptq-mixed-eora",
+                                           "qwen35_family/gptq-int4-g64", "qwen35_family/gptq-int4-g128-noact",
+                                           "qwen35_family/mlx-8865", "qwen35_family/mlx-4bit", "qwen35_tiny/hf",
+                                           "qwen35_tiny_moe/hf"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::ranges::replace_if(name, [](char c) { return c == '/' || c == '-'; }, '_');

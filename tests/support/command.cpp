@@ -40,7 +40,8 @@ CommandResult run_command(const std::vector<std::string>& arguments) {
   }
   int status = 0;
   if (waitpid(child, &status, 0) != child) throw std::runtime_error("cannot wait");
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), text_file(scratch / "out"), text_file(scratch / "err")};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), text_file(scratch / "out"),
+          text_file(scratch / "err")};
 }
 
 }  // namespace regauge::testing

@@ -76,8 +76,8 @@ std::size_t count_bit_differences(std::span<const float> expected, std::span<con
     if (e == a) continue;
     if (!strict_nan && std::isnan(expected[i]) && std::isnan(actual[i])) continue;
     if (differences++ == 0) {
-      ADD_FAILURE() << "first difference at " << i << ": expected " << expected[i] << " got " << actual[i] << std::hex << " (0x"
-                    << e << ", 0x" << a << ")";
+      ADD_FAILURE() << "first difference at " << i << ": expected " << expected[i] << " got " << actual[i] << std::hex
+                    << " (0x" << e << ", 0x" << a << ")";
     }
   }
   return differences;

@@ -22,8 +22,8 @@ std::optional<std::filesystem::path> find_golden(const std::string& relative);
 std::filesystem::path sample_path(const std::string& relative);
 
 /// Skips the test, visibly, when the golden file is not at hand.
-#define REGAUGE_GOLDEN_OR_SKIP(variable, relative)                                                     \
-  const auto variable##_found = ::regauge::testing::find_golden(relative);                             \
+#define REGAUGE_GOLDEN_OR_SKIP(variable, relative)                                                        \
+  const auto variable##_found = ::regauge::testing::find_golden(relative);                                \
   if (!variable##_found) GTEST_SKIP() << "golden data " << (relative) << " not here: set REGAUGE_GOLDEN"; \
   const std::filesystem::path& variable = *variable##_found
 
@@ -58,7 +58,8 @@ class GoldenFile {
 
 /// Counts and explains the first difference of two f32 runs compared by bits; any NaN equals any NaN unless
 /// `strict_nan`. Returns 0 when equal.
-std::size_t count_bit_differences(std::span<const float> expected, std::span<const float> actual, bool strict_nan = false);
+std::size_t count_bit_differences(std::span<const float> expected, std::span<const float> actual,
+                                  bool strict_nan = false);
 
 std::vector<std::byte> read_whole_file(const std::filesystem::path& path);
 void write_whole_file(const std::filesystem::path& path, std::span<const std::byte> bytes);

@@ -20,8 +20,10 @@ Tensor grouped_tensor(std::string name, const GroupedSpec& spec) {
   tensor.encoding = encoding;
   tensor.parts.push_back(memory_part<std::uint8_t>(PartId::codes, DType::u8, spec.rows, spec.columns, spec.codes));
   tensor.parts.push_back(memory_part<std::uint16_t>(PartId::scales, DType::f16, spec.rows, groups, spec.scales));
-  if (!spec.zeros.empty()) tensor.parts.push_back(memory_part<std::uint8_t>(PartId::zeros, DType::u8, spec.rows, groups, spec.zeros));
-  if (spec.index) tensor.parts.push_back(memory_part<std::int32_t>(PartId::group_index, DType::i32, 1, spec.columns, *spec.index));
+  if (!spec.zeros.empty())
+    tensor.parts.push_back(memory_part<std::uint8_t>(PartId::zeros, DType::u8, spec.rows, groups, spec.zeros));
+  if (spec.index)
+    tensor.parts.push_back(memory_part<std::int32_t>(PartId::group_index, DType::i32, 1, spec.columns, *spec.index));
   return tensor;
 }
 

@@ -25,10 +25,10 @@ struct GroupedSpec {
   std::int64_t columns = 0;
   int bits = 4;
   std::int64_t group = 32;
-  std::vector<std::uint8_t> codes;                  ///< [rows, columns]
-  std::vector<std::uint16_t> scales;                ///< [rows, G], f16 bits
-  std::vector<std::uint8_t> zeros;                  ///< [rows, G]; empty: midpoint
-  std::optional<std::vector<std::int32_t>> index;   ///< [columns]
+  std::vector<std::uint8_t> codes;                 ///< [rows, columns]
+  std::vector<std::uint16_t> scales;               ///< [rows, G], f16 bits
+  std::vector<std::uint8_t> zeros;                 ///< [rows, G]; empty: midpoint
+  std::optional<std::vector<std::int32_t>> index;  ///< [columns]
 };
 
 Tensor grouped_tensor(std::string name, const GroupedSpec& spec);

@@ -20,13 +20,16 @@ TEST(TextTable, CountsCodePointsNotBytes) {
 }
 
 TEST(FindingText, NamesWhatIsKnownAndEscapesTheRest) {
-  EXPECT_EQ(to_string(Finding{Severity::warning, "c", "odd", "a.gguf", "t\x1b[1m"}), "warning: a.gguf: tensor 't\\x1b[1m': odd");
+  EXPECT_EQ(to_string(Finding{Severity::warning, "c", "odd", "a.gguf", "t\x1b[1m"}),
+            "warning: a.gguf: tensor 't\\x1b[1m': odd");
   EXPECT_EQ(to_string(Finding{Severity::note, "c", "fine", "", ""}), "note: fine");
 }
 
 TEST(JsonText, KeepsUtf8AndSpellsOutOtherBytes) {
   EXPECT_EQ(json_text("é"), Json("é"));
-  EXPECT_EQ(json_text("a\xff" "é"), Json("a\\xffé"));
+  EXPECT_EQ(json_text("a\xff"
+                      "é"),
+            Json("a\\xffé"));
   EXPECT_EQ(json_text("\xc3"), Json("\\xc3"));
 }
 

@@ -40,7 +40,8 @@ Tensor random_q4_0(std::int64_t rows, std::int64_t columns) {
 
 TEST(Copy, MovesRowsAndColumnsOfDenseValues) {
   const Tensor tensor = dense_tensor("t", Shape{4, 6}, counting(24), DType::bf16);
-  const View view{.rows = AxisMap({{2, 2}, {0, 2}}), .columns = AxisMap({{3, 3}, {0, 3}}), .elementwise = Elementwise::none};
+  const View view{
+      .rows = AxisMap({{2, 2}, {0, 2}}), .columns = AxisMap({{3, 3}, {0, 3}}), .elementwise = Elementwise::none};
   const Target target = whole(tensor, view);
   ASSERT_FALSE(cannot_copy(target));
   Loss loss;

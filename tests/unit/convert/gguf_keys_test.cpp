@@ -22,8 +22,12 @@ PlannedOutput output_of(std::vector<std::pair<std::variant<DType, BlockType>, Sh
 }
 
 TEST(GgufFileType, IsThatOfTheMostMatrices) {
-  EXPECT_EQ(gguf_file_type(output_of({{BlockType::q4_0, Shape{32, 32}}, {BlockType::q4_0, Shape{32, 32}}, {DType::bf16, Shape{9999, 32}}})), 2U);
-  EXPECT_EQ(gguf_file_type(output_of({{DType::bf16, Shape{4, 4}}, {DType::f32, Shape{4}}, {DType::f32, Shape{4}}})), 32U) << "vectors do not vote";
+  EXPECT_EQ(gguf_file_type(output_of(
+                {{BlockType::q4_0, Shape{32, 32}}, {BlockType::q4_0, Shape{32, 32}}, {DType::bf16, Shape{9999, 32}}})),
+            2U);
+  EXPECT_EQ(gguf_file_type(output_of({{DType::bf16, Shape{4, 4}}, {DType::f32, Shape{4}}, {DType::f32, Shape{4}}})),
+            32U)
+      << "vectors do not vote";
   EXPECT_EQ(gguf_file_type(output_of({})), 0U);
 }
 

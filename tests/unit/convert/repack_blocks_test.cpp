@@ -39,7 +39,8 @@ std::vector<float> repacked_values(const Target& target, BlockType expected, std
 
 // Every f16 scale meets every code: 2048 rows of 32 groups are the 65,536 scales, and 32 columns hold the codes twice.
 GroupedSpec every_scale_and_code(int bits, int zero) {
-  GroupedSpec spec{.rows = 2048, .columns = 32 * 32, .bits = bits, .group = 32, .codes = {}, .scales = {}, .zeros = {}, .index = {}};
+  GroupedSpec spec{
+      .rows = 2048, .columns = 32 * 32, .bits = bits, .group = 32, .codes = {}, .scales = {}, .zeros = {}, .index = {}};
   const int codes = 1 << bits;
   for (int scale = 0; scale < 65536; ++scale) {
     spec.scales.push_back(static_cast<std::uint16_t>(scale));
@@ -65,19 +66,26 @@ TEST_P(EveryScaleAndCode, HasTheSameBitsAfterRepacking) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllWidths, EveryScaleAndCode,
-                         ::testing::Values(Expected{2, 2, BlockType::q4_0}, Expected{2, 0, BlockType::q4_0}, Expected{3, 4, BlockType::q4_0},
-                                           Expected{3, 8, BlockType::q4_0}, Expected{4, 8, BlockType::q4_0}, Expected{4, 7, BlockType::q5_0},
-                                           Expected{4, 0, BlockType::q5_0}, Expected{4, 16, BlockType::q5_0}, Expected{5, 16, BlockType::q5_0},
-                                           Expected{5, 3, BlockType::q8_0}, Expected{6, 32, BlockType::q8_0}, Expected{7, 64, BlockType::q8_0},
+                         ::testing::Values(Expected{2, 2, BlockType::q4_0}, Expected{2, 0, BlockType::q4_0},
+                                           Expected{3, 4, BlockType::q4_0}, Expected{3, 8, BlockType::q4_0},
+                                           Expected{4, 8, BlockType::q4_0}, Expected{4, 7, BlockType::q5_0},
+                                           Expected{4, 0, BlockType::q5_0}, Expected{4, 16, BlockType::q5_0},
+                                           Expected{5, 16, BlockType::q5_0}, Expected{5, 3, BlockType::q8_0},
+                                           Expected{6, 32, BlockType::q8_0}, Expected{7, 64, BlockType::q8_0},
                                            Expected{8, 128, BlockType::q8_0}),
-                         [](const auto& test) { return "u" + std::to_string(test.param.bits) + "_zero_" + std::to_string(test.param.zero); });
+                         [](const auto& test) {
+                           return "u" + std::to_string(test.param.bits) + "_zero_" + std::to_string(test.param.zero);
+                         });
 
-GroupedSpec random_spec(std::mt19937& random, std::int64_t rows, std::int64_t columns, std::int64_t group, int low_zero, int high_zero) {
-  GroupedSpec spec{.rows = rows, .columns = columns, .bits = 4, .group = group, .codes = {}, .scales = {}, .zeros = {}, .index = {}};
+GroupedSpec random_spec(std::mt19937& random, std::int64_t rows, std::int64_t columns, std::int64_t group, int low_zero,
+                        int high_zero) {
+  GroupedSpec spec{
+      .rows = rows, .columns = columns, .bits = 4, .group = group, .codes = {}, .scales = {}, .zeros = {}, .index = {}};
   for (std::int64_t i = 0; i < rows * columns; ++i) spec.codes.push_back(static_cast<std::uint8_t>(random() % 16));
   for (std::int64_t i = 0; i < rows * ((columns + group - 1) / group); ++i) {
     spec.scales.push_back(static_cast<std::uint16_t>(random() % 0x7C00U));
-    spec.zeros.push_back(static_cast<std::uint8_t>(low_zero + static_cast<int>(random() % static_cast<unsigned>(high_zero - low_zero + 1))));
+    spec.zeros.push_back(static_cast<std::uint8_t>(
+        low_zero + static_cast<int>(random() % static_cast<unsigned>(high_zero - low_zero + 1))));
   }
   return spec;
 }
@@ -85,7 +93,9 @@ GroupedSpec random_spec(std::mt19937& random, std::int64_t rows, std::int64_t co
 TEST(RepackBlocks, RowsAndWholeBlocksOfColumnsMayMove) {
   std::mt19937 random(3);
   const Tensor tensor = grouped_tensor("out_proj", random_spec(random, 96, 384, 128, 8, 8));
-  const View view{.rows = AxisMap({{32, 64}, {0, 32}}), .columns = AxisMap({{64, 64}, {0, 64}, {256, 128}, {128, 128}}), .elementwise = Elementwise::none};
+  const View view{.rows = AxisMap({{32, 64}, {0, 32}}),
+                  .columns = AxisMap({{64, 64}, {0, 64}, {256, 128}, {128, 128}}),
+                  .elementwise = Elementwise::none};
   const auto expected = seen_through(view, decode_all(tensor), 96, 384);
   for (const std::int64_t band : {1, 7, 96}) {
     EXPECT_EQ(count_bit_differences(expected, repacked_values(whole(tensor, view), BlockType::q4_0, band)), 0U) << band;
@@ -127,15 +137,22 @@ TEST(RepackBlocks, GroupsOrColumnsThatCutBlocksAreRefused) {
   const Tensor wide = grouped_tensor("t", random_spec(random, 4, 128, 32, 8, 8));
   const View cut{.rows = {}, .columns = AxisMap({{16, 16}, {0, 16}, {32, 96}}), .elementwise = Elementwise::none};
   EXPECT_FALSE(std::holds_alternative<std::string>(plan_block_repack(whole(wide))));
-  EXPECT_FALSE(std::holds_alternative<std::string>(plan_block_repack(whole(wide, cut)))) << "a move within one group is exact";
+  EXPECT_FALSE(std::holds_alternative<std::string>(plan_block_repack(whole(wide, cut))))
+      << "a move within one group is exact";
   const View across{.rows = {}, .columns = AxisMap({{16, 32}, {0, 16}, {48, 80}}), .elementwise = Elementwise::none};
   EXPECT_TRUE(std::holds_alternative<std::string>(plan_block_repack(whole(wide, across))));
 }
 
 // The bounds of eight-bit codes and asymmetric zeros do not decide; the codes do.
 TEST(RepackBlocks, AsymmetricEightBitsDependOnTheCodes) {
-  GroupedSpec spec{.rows = 2, .columns = 32, .bits = 8, .group = 32, .codes = std::vector<std::uint8_t>(64, 200),
-                   .scales = {0x3C00, 0x3C00}, .zeros = {100, 100}, .index = {}};
+  GroupedSpec spec{.rows = 2,
+                   .columns = 32,
+                   .bits = 8,
+                   .group = 32,
+                   .codes = std::vector<std::uint8_t>(64, 200),
+                   .scales = {0x3C00, 0x3C00},
+                   .zeros = {100, 100},
+                   .index = {}};
   const Tensor fits = grouped_tensor("t", spec);
   EXPECT_EQ(count_bit_differences(decode_all(fits), repacked_values(whole(fits), BlockType::q8_0, 2)), 0U);
   spec.codes[40] = 255;

@@ -11,7 +11,8 @@ namespace regauge {
 namespace {
 
 TEST(View, ThereAndBackIsNothing) {
-  const View there{.rows = AxisMap({{2, 2}, {0, 2}}), .columns = AxisMap({{1, 1}, {0, 1}}), .elementwise = Elementwise::add_one};
+  const View there{
+      .rows = AxisMap({{2, 2}, {0, 2}}), .columns = AxisMap({{1, 1}, {0, 1}}), .elementwise = Elementwise::add_one};
   const auto back = inverse(there);
   ASSERT_TRUE(back);
   EXPECT_TRUE(compose(there, *back, 4, 2).is_identity());
@@ -53,7 +54,9 @@ TEST(View, NegExpIsTheCorrectlyRoundedExponential) {
       term *= static_cast<long double>(x) / n;
       sum += term;
     }
-    EXPECT_EQ(std::bit_cast<std::uint32_t>(apply(Elementwise::neg_exp, x)), std::bit_cast<std::uint32_t>(static_cast<float>(-sum))) << x;
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(apply(Elementwise::neg_exp, x)),
+              std::bit_cast<std::uint32_t>(static_cast<float>(-sum)))
+        << x;
   }
 }
 
