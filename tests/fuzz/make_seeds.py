@@ -74,8 +74,8 @@ def main():
              ("f8", "F8_E4M3", [2, 2], pattern(4)), ("none", "I64", [0, 5], b"")]
     write("open", "dense.safetensors", safetensors(*dense))
     write("open", "dense.gguf", gguf([("w", 0, [3, 2], pattern(24)), ("h", 1, [4], pattern(8))]))
-    write("open", "blocks.gguf", gguf([("q4", 2, [32, 2], pattern(36)), ("k", 12, [256], pattern(144)),
-                                       ("iq", 16, [256], pattern(66)), ("fp4", 39, [32], pattern(17))]))
+    write("open", "blocks.gguf", gguf([("q4", 2, [32, 2], pattern(36)), ("k", 12, [256, 1], pattern(144)),
+                                       ("iq", 16, [256, 1], pattern(66)), ("fp4", 39, [32, 1], pattern(17))]))
     write("open", "version2.gguf", gguf([("w", 0, [3, 2], pattern(24))], version=2))
     write("open", "empty.gguf", gguf([]))
 
