@@ -136,10 +136,10 @@ TEST_P(HostileConfig, IsOneMalformedErrorAtConfigJson) {
   }
 }
 
-Hostile text_value(std::string name, std::string key, Json value) {
+Hostile text_value(std::string name, const std::string& key, const Json& value) {
   return {std::move(name), [key, value](Json& config) { config["text_config"][key] = value; }};
 }
-Hostile without(std::string key) {
+Hostile without(const std::string& key) {
   return {"Without_" + key, [key](Json& config) { config["text_config"].erase(key); }};
 }
 

@@ -122,7 +122,7 @@ TEST_F(Conventions, EffectiveFormKeepsTheOrderOfHeads) {
 TEST_F(Conventions, AnMlxDirectoryIsReadByTheShapeOfItsConvolution) {
   const Slot norm = slot(Component::norm, 0, "input_layernorm.weight");
   const Slot mtp = slot(Component::mtp, -1, "norm.weight");
-  const auto stored = [&](std::string prefix, Shape convolution, std::string mtp_name) {
+  const auto stored = [&](const std::string& prefix, Shape convolution, std::string mtp_name) {
     Checkpoint mlx = checkpoint_of(tiny_config(), Dialect::mlx);
     add_tensor(mlx, prefix + "layers.0.linear_attn.conv1d.weight", std::move(convolution));
     if (!mtp_name.empty()) add_tensor(mlx, std::move(mtp_name), Shape{64});

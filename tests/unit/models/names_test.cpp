@@ -284,7 +284,7 @@ TEST_F(NamesOf, TheSlicesOfThePatchKernelAreTheSameInEveryOrderOfAxes) {
 }
 
 TEST_F(NamesOf, WhatIsNotOfThisModelIsNotUnderstood) {
-  const auto none = [&](Dialect dialect, const char* name, Shape shape) {
+  const auto none = [&](Dialect dialect, const char* name, const Shape& shape) {
     EXPECT_FALSE(dense_->parse(dialect, name, shape).has_value()) << name << to_string(shape);
   };
   none(Dialect::hf, "model.language_model.layers.4.input_layernorm.weight", {64});

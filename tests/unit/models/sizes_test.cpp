@@ -23,7 +23,7 @@ struct Size {
   std::int64_t bytes;
 };
 
-void PrintTo(const Size& size, std::ostream* out) { *out << size.label; }
+std::ostream& operator<<(std::ostream& out, const Size& size) { return out << size.label; }
 
 Json config_of(const Size& size) {
   Json config = testing::tiny_config();
