@@ -46,15 +46,18 @@ void complain(std::string_view message) noexcept {
   write_all(STDERR_FILENO, line);
 }
 
-void ignore_closed_pipes() noexcept { std::signal(SIGPIPE, SIG_IGN); }
+void ignore_closed_pipes() noexcept {
+  // It fails only for signals that do not exist.
+  static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
+}
 
 bool stdout_is_terminal() noexcept { return ::isatty(STDOUT_FILENO) == 1; }
 bool stderr_is_terminal() noexcept { return ::isatty(STDERR_FILENO) == 1; }
 
 bool may_colour() noexcept {
-  const char* no_color = std::getenv("NO_COLOR");
+  const char* no_color = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe): nobody sets variables here
   if (no_color != nullptr && *no_color != '\0') return false;
-  const char* term = std::getenv("TERM");
+  const char* term = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): as above
   if (term == nullptr || std::strcmp(term, "dumb") == 0) return false;
   return stdout_is_terminal();
 }

@@ -40,6 +40,8 @@ class PercentLine {
   ~PercentLine();
   PercentLine(const PercentLine&) = delete;
   PercentLine& operator=(const PercentLine&) = delete;
+  PercentLine(PercentLine&&) = delete;
+  PercentLine& operator=(PercentLine&&) = delete;
 
   /// Writes only when the whole per cent has changed.
   void update(std::uint64_t done, std::uint64_t total) noexcept;

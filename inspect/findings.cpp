@@ -290,6 +290,11 @@ class Collector {
                       plural(scan.norms.size(), "norm lies", "norms lie"),
                       scan.norms.front().stored_shifted ? "around 1" : "around 0"));
     }
+    if (!scan.opaque.empty()) {
+      add(Severity::note, "data-opaque",
+          fmt::format("{} not read, because the encoding has no values: {}",
+                      plural(scan.opaque.size(), "tensor was", "tensors were"), names(scan.opaque)));
+    }
     for (const std::string& line : scan.unread) add(Severity::fault, "data-unread", line);
   }
 

@@ -150,6 +150,7 @@ Json scan_json(const Checkpoint& checkpoint, const ScanReport& scan) {
     one["stored_shifted"] = norm.stored_shifted;
     json["norms"].push_back(std::move(one));
   }
+  json["opaque"] = names_json(checkpoint, scan.opaque);
   json["unread"] = Json::array();
   for (const std::string& line : scan.unread) json["unread"].push_back(json_text(line));
   return json;

@@ -82,7 +82,7 @@ class Scanner {
   void look_at(const Entry& entry) {
     const Tensor& tensor = checkpoint_.tensors[entry.tensor];
     if (!is_decodable(tensor.encoding)) {
-      report_.unread.push_back(fmt::format("{}: {} cannot be decoded", tensor.name, entry.encoding));
+      report_.opaque.push_back(entry.tensor);
       return;
     }
     try {

@@ -36,6 +36,7 @@ struct ScanReport {
   std::vector<std::size_t> asymmetric;  ///< those with a zero point other than 2^(bits-1)
   std::vector<NonFinite> non_finite;
   std::vector<NormMean> norms;
+  std::vector<std::size_t> opaque;  ///< tensors that are carried and have no values for us
   std::vector<std::string> unread;  ///< "name: reason", tensors that could not be read or decoded
   std::uint64_t tensors_read = 0;
   std::uint64_t bytes_read = 0;  ///< stored bytes of the tensors that were read

@@ -51,6 +51,7 @@ std::vector<TableRow> make_table(const Checkpoint& checkpoint, const Catalog& ca
     }
   }
   std::vector<TableRow> table;
+  table.reserve(rows.size());
   for (auto& [key, row] : rows) table.push_back(std::move(row));
   std::ranges::stable_sort(table, [](const TableRow& a, const TableRow& b) {
     return a.component != b.component ? a.component < b.component : a.tally.bytes > b.tally.bytes;
@@ -73,6 +74,7 @@ std::string describe_keys(const Checkpoint& checkpoint) {
 
 std::vector<LayerFacts> make_layers(const Architecture& architecture, const Catalog& catalog) {
   std::vector<LayerFacts> layers;
+  layers.reserve(static_cast<std::size_t>(architecture.layers()));
   for (int layer = 0; layer < architecture.layers(); ++layer) {
     layers.push_back({layer, architecture.is_full_attention(layer) ? "attention" : "deltanet", {}});
   }
