@@ -139,6 +139,10 @@ void OutputFile::lock_partial(const OutputOptions& options) {
     if (!names_file(partial_, fd.get())) continue;
     // An empty one holds nothing that anybody could miss; it may be a rival's that was created and not yet locked.
     const bool is_stale = ::fstat(fd.get(), &info) == 0 && info.st_size > 0;
+    if (is_stale && options.resume) {
+      fd_ = std::move(fd);
+      return;
+    }
     if (is_stale && !options.replace_partial) {
       throw Error(ErrorCode::invalid, "was left by a run that did not finish").at(partial_.native());
     }
@@ -214,10 +218,29 @@ void OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes
   }
 }
 
-void OutputFile::commit() {
+void OutputFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  while (!out.empty()) {
+    const ssize_t got = retry_interrupted([&] {
+      return ::pread(fd_.get(), out.data(), std::min(out.size(), kMaxWriteBytes), static_cast<off_t>(offset));
+    });
+    if (got <= 0) {
+      throw Error(ErrorCode::io, "cannot be read back: {}", got < 0 ? system_message(errno) : "it ends here")
+          .at(partial_.native())
+          .offset(offset);
+    }
+    out = out.subspan(static_cast<std::size_t>(got));
+    offset += static_cast<std::uint64_t>(got);
+  }
+}
+
+void OutputFile::flush() {
   if (retry_interrupted([&] { return ::fsync(fd_.get()); }) != 0) {
     throw Error(ErrorCode::io, "cannot be flushed to disk: {}", system_message(errno)).at(partial_.native());
   }
+}
+
+void OutputFile::commit() {
+  flush();
   move_into_place();
   fd_.reset();
   flush_folder(target_.parent_path());

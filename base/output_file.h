@@ -16,6 +16,7 @@ enum class OnFailure : std::uint8_t { remove, keep };
 struct OutputOptions {
   bool overwrite = false;        ///< an existing regular file at the target may be replaced
   bool replace_partial = false;  ///< what a run that did not finish left behind may be discarded
+  bool resume = false;           ///< what a run that did not finish left behind is gone on with, its bytes as they are
   OnFailure on_failure = OnFailure::remove;
 };
 
@@ -42,6 +43,12 @@ class OutputFile {
   /// Writes all of `bytes` at `offset`, growing the file if need be. Safe from any thread as long as ranges do not
   /// overlap. Throws Error{io}, for a full disk with the bytes needed and free.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+
+  /// Fills `out` with what was written at `offset`. Safe from any thread. Throws Error{io} beyond the file's end.
+  void read_at(std::uint64_t offset, std::span<std::byte> out) const;
+
+  /// Everything written is on the disk when it returns. Throws Error{io}.
+  void flush();
 
   /// Flushes the file, renames it to the target and flushes the folder; the object is then done with. Without `overwrite` a
   /// target that has come into being meanwhile is Error{invalid} and stays.

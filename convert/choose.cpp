@@ -75,7 +75,7 @@ class Chooser {
     const auto* stored = std::get_if<Dense>(&encoding);
     const bool keeps = !wanted || (stored != nullptr && stored->dtype == *wanted);
     if (keeps && !cannot_copy(target_)) {
-      if (auto step = copy(); holds(step.array)) return step;
+      if (auto step = copy(); holds(step)) return step;
     }
     if (!numbers) return Offender{fmt::format("{} has no {} encoding", encodings_of(target_), format_.name)};
     if (!wanted) {
@@ -93,7 +93,7 @@ class Chooser {
     std::string reason;
     if (auto why = cannot_copy(target_)) {
       reason = *why;
-    } else if (auto step = copy(); holds(step.array)) {
+    } else if (auto step = copy(); holds(step)) {
       return step;
     } else {
       reason = fmt::format("{} has no {} encoding", format_.name, encodings_of(target_));
@@ -102,7 +102,7 @@ class Chooser {
       auto repack = plan_block_repack(target_);
       if (auto* plan = std::get_if<BlockRepack>(&repack)) {
         Step step = base(Route::repack, plan->type, Fidelity::values);
-        if (holds(step.array)) {
+        if (holds(step)) {
           step.reason = fmt::format("every value of {} exactly", encodings_of(target_));
           step.maker = make_block_repack(target_, std::move(*plan));
           return step;
@@ -117,7 +117,10 @@ class Chooser {
 
   Step base(Route route, std::variant<DType, BlockType> element, Fidelity fidelity) const {
     Step step;
-    step.array = {target_.name, element, target_.shape};
+    step.name = target_.name;
+    step.shape = target_.shape;
+    step.arrays.push_back({{target_.name, element, target_.shape}, BandLayout::rows});
+    step.encoding = std::visit([](auto type) { return std::string(name(type)); }, element);
     step.source_encoding = encodings_of(target_);
     step.route = route;
     step.fidelity = fidelity;
@@ -146,7 +149,7 @@ class Chooser {
         target_.pieces, [](const TargetPiece& p) { return p.view.elementwise != Elementwise::none; });
     Step step =
         base(Route::reencode, dtype, exact && (!changes || dtype == DType::f32) ? Fidelity::values : Fidelity::rounded);
-    if (!holds(step.array)) return Offender{fmt::format("{} has no {} encoding", format_.name, name(dtype))};
+    if (!holds(step)) return Offender{fmt::format("{} has no {} encoding", format_.name, name(dtype))};
     step.reason = std::move(reason);
     step.maker = make_dense(target_, dtype);
     return step;
@@ -158,7 +161,10 @@ class Chooser {
     });
   }
 
-  bool holds(const ArrayPlan& array) const { return !format_.can_hold(array); }
+  bool holds(const Step& step) const {
+    return std::ranges::none_of(step.arrays,
+                                [&](const StepArray& array) { return format_.can_hold(array.plan).has_value(); });
+  }
 
   const Target& target_;
   const Format& format_;

@@ -36,11 +36,34 @@ std::vector<Band> cut_into_bands(const Plan& plan) {
   return bands;
 }
 
-/// Buffers of one worker, and what its bands have cost so far.
+/// Buffers of one worker: what its makers need, and one for each array of a step.
 struct Worker {
   Scratch scratch;
-  std::vector<std::byte> out;
+  std::vector<std::vector<std::byte>> out;
+  std::vector<std::span<std::byte>> views;
 };
+
+/// The extents of an array that a band fills: `count` runs of `bytes`, `stride` bytes apart.
+struct Strip {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t stride = 0;
+  std::uint64_t count = 1;
+
+  std::uint64_t total() const { return bytes * count; }
+};
+
+/// `rows` of `target_rows`. A maker's bands end where the array has a byte border.
+Strip strip_of(const StepArray& array, RowRange rows, std::int64_t target_rows) {
+  if (array.layout == BandLayout::whole) return {0, rows.begin == 0 ? array.plan.bytes() : 0, 0, 1};
+  const bool by_rows = array.layout == BandLayout::rows;
+  const std::uint64_t stride = by_rows ? array.plan.bytes() : array.plan.row_bytes();
+  const auto at = [&](std::int64_t row) {
+    return stride == 0 ? 0 : stride * static_cast<std::uint64_t>(row) / static_cast<std::uint64_t>(target_rows);
+  };
+  const auto count = by_rows ? std::uint64_t{1} : static_cast<std::uint64_t>(array.plan.shape.rows());
+  return {at(rows.begin), at(rows.end) - at(rows.begin), stride, count};
+}
 
 class Execution {
  public:
@@ -52,7 +75,11 @@ class Execution {
       writers_.push_back(
           format.create(output.path, {.overwrite = options.overwrite, .replace_partial = options.replace_partial}));
       std::vector<ArrayPlan> arrays;
-      for (const Step& step : output.steps) arrays.push_back(step.array);
+      std::vector<std::size_t>& first = first_array_.emplace_back();
+      for (const Step& step : output.steps) {
+        first.push_back(arrays.size());
+        for (const StepArray& array : step.arrays) arrays.push_back(array.plan);
+      }
       writers_.back()->begin(output.metadata, arrays);
       losses_.emplace_back(output.steps.size());
     }
@@ -87,19 +114,35 @@ class Execution {
     if (cancel_ != nullptr && cancel_->load()) throw Error(ErrorCode::io, "interrupted; nothing was written");
     const Step& step = plan_.outputs[band.output].steps[band.step];
     const Target& target = plan_.outputs[band.output].targets[band.step];
-    const std::size_t row_bytes =
-        step.array.bytes() == 0
-            ? 0
-            : static_cast<std::size_t>(step.array.bytes() / static_cast<std::uint64_t>(target.rows));
-    worker.out.resize(static_cast<std::size_t>(band.rows.size()) * row_bytes);
+    worker.out.resize(std::max(worker.out.size(), step.arrays.size()));
+    worker.views.clear();
+    std::uint64_t bytes = 0;
+    for (std::size_t a = 0; a < step.arrays.size(); ++a) {
+      const std::uint64_t size = strip_of(step.arrays[a], band.rows, target.rows).total();
+      worker.out[a].resize(static_cast<std::size_t>(size));
+      worker.views.emplace_back(worker.out[a]);
+      bytes += size;
+    }
     Loss loss;
     try {
-      step.maker->make(band.rows, worker.out, worker.scratch, loss);
-      writers_[band.output]->put(band.step, static_cast<std::uint64_t>(band.rows.begin) * row_bytes, worker.out);
+      step.maker->make(band.rows, worker.views, worker.scratch, loss);
+      for (std::size_t a = 0; a < step.arrays.size(); ++a) put(band, a, worker.out[a]);
     } catch (Error& error) {
-      throw error.tensor(step.array.name);
+      throw error.tensor(step.name);
     }
-    account(band, loss, worker.out.size(), step.array.name);
+    account(band, loss, bytes, step.name);
+  }
+
+  void put(const Band& band, std::size_t array, std::span<const std::byte> bytes) {
+    const PlannedOutput& output = plan_.outputs[band.output];
+    const Strip strip = strip_of(output.steps[band.step].arrays[array], band.rows, output.targets[band.step].rows);
+    if (strip.bytes == 0) return;
+    Writer& writer = *writers_[band.output];
+    const std::size_t index = first_array_[band.output][band.step] + array;
+    for (std::uint64_t i = 0; i < strip.count; ++i) {
+      writer.put(index, strip.offset + i * strip.stride,
+                 bytes.subspan(static_cast<std::size_t>(i * strip.bytes), static_cast<std::size_t>(strip.bytes)));
+    }
   }
 
   void account(const Band& band, const Loss& loss, std::size_t bytes, std::string_view tensor) {
@@ -126,6 +169,7 @@ class Execution {
   const ProgressFn& progress_;
   const std::atomic<bool>* cancel_;
   std::vector<std::unique_ptr<Writer>> writers_;
+  std::vector<std::vector<std::size_t>> first_array_;  // of each step, in its writer
   std::mutex mutex_;
   std::vector<std::vector<Loss>> losses_;
   Progress seen_;

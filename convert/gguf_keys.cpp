@@ -38,8 +38,9 @@ Metadata carried_over(const Checkpoint& source, const PlannedOutput& output) {
 std::uint32_t gguf_file_type(const PlannedOutput& output) {
   std::map<std::uint32_t, int> votes;
   for (const Step& step : output.steps) {
-    if (step.array.shape.rank() < 2) continue;
-    const auto found = std::ranges::find(kFileTypes, step.array.element, &std::pair<Element, std::uint32_t>::first);
+    if (step.shape.rank() < 2) continue;
+    const auto found =
+        std::ranges::find(kFileTypes, step.arrays.front().plan.element, &std::pair<Element, std::uint32_t>::first);
     if (found != kFileTypes.end()) ++votes[found->second];
   }
   const auto most = std::ranges::max_element(votes, {}, [](const auto& vote) { return vote.second; });

@@ -37,8 +37,8 @@ void check_required(const Plan& plan, Fidelity required) {
   for (const PlannedOutput& output : plan.outputs) {
     for (const Step& step : output.steps) {
       if (step.fidelity > required) {
-        offenders.push_back(fmt::format("{}: {}{}{}", step.array.name, name(step.fidelity),
-                                        step.reason.empty() ? "" : ", ", step.reason));
+        offenders.push_back(
+            fmt::format("{}: {}{}{}", step.name, name(step.fidelity), step.reason.empty() ? "" : ", ", step.reason));
       }
     }
   }
@@ -73,9 +73,15 @@ Metadata metadata_of(const Checkpoint& source, const Architecture* architecture,
 
 }  // namespace
 
+std::uint64_t Step::bytes() const {
+  std::uint64_t total = 0;
+  for (const StepArray& array : arrays) total += array.plan.bytes();
+  return total;
+}
+
 std::uint64_t PlannedOutput::data_bytes() const {
   std::uint64_t total = 0;
-  for (const Step& step : steps) total += step.array.bytes();
+  for (const Step& step : steps) total += step.bytes();
   return total;
 }
 

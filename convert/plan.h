@@ -15,16 +15,33 @@
 
 namespace regauge {
 
-/// What happens to one array of an output, decided before anything is written.
+/// Which bytes of an array a band of target rows makes.
+enum class BandLayout : std::uint8_t {
+  rows,     ///< a run: the array lies row by row, as the target does
+  columns,  ///< a strip of every stored row: the array is the target's transpose (GPTQ, Marlin)
+  whole,    ///< all of it, with the first band
+};
+
+struct StepArray {
+  ArrayPlan plan;
+  BandLayout layout = BandLayout::rows;
+};
+
+/// What happens to one tensor of an output, decided before anything is written.
 struct Step {
-  ArrayPlan array;
-  std::string source_encoding;  ///< "u4 g128 f16 zp", or several joined by " + "
+  std::string name;               ///< of the tensor in the target's dialect
+  Shape shape;                    ///< logical
+  std::vector<StepArray> arrays;  ///< that it is stored in
+  std::string source_encoding;    ///< "u4 g128 f16 zp", or several joined by " + "
+  std::string encoding;           ///< of the target, likewise
   Route route = Route::copy;
   Fidelity fidelity = Fidelity::bytes;  ///< promised; a run that measures better says so in its report
   std::string reason;                   ///< why this route and not a better one; empty for plain copies
   Component component = Component::other;
   std::int64_t quantum = 1;  ///< bands are cut at multiples of it
   RowMakerPtr maker;
+
+  std::uint64_t bytes() const;
 };
 
 struct PlannedOutput {

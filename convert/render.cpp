@@ -13,10 +13,6 @@
 namespace regauge {
 namespace {
 
-std::string element_text(const std::variant<DType, BlockType>& element) {
-  return std::visit([](auto type) { return std::string(name(type)); }, element);
-}
-
 std::string counts_by_fidelity(const std::map<Fidelity, std::uint64_t>& counts) {
   std::string out;
   for (const auto& [fidelity, count] : counts) {
@@ -49,12 +45,12 @@ Json loss_to_json(const Loss& loss) {
 
 Json step_to_json(const Step& step, const StepResult* result) {
   Json out;
-  out["tensor"] = step.array.name;
+  out["tensor"] = step.name;
   out["component"] = name(step.component);
-  out["shape"] = step.array.shape.dims;
+  out["shape"] = step.shape.dims;
   out["from"] = step.source_encoding;
-  out["to"] = element_text(step.array.element);
-  out["bytes"] = step.array.bytes();
+  out["to"] = step.encoding;
+  out["bytes"] = step.bytes();
   out["route"] = name(step.route);
   out["fidelity"] = name(result == nullptr ? step.fidelity : result->fidelity);
   out["reversible"] = result == nullptr ? Json() : Json(result->loss.irreversible == 0);
@@ -81,9 +77,8 @@ std::string render_plan(const Checkpoint& source, const Plan& plan) {
     std::map<Fidelity, std::uint64_t> counts;
     for (const Step& step : output.steps) {
       ++counts[step.fidelity];
-      table.add({printable(step.array.name), to_string(step.array.shape), step.source_encoding,
-                 element_text(step.array.element), std::string(name(step.route)), std::string(name(step.fidelity)),
-                 step.reason});
+      table.add({printable(step.name), to_string(step.shape), step.source_encoding, step.encoding,
+                 std::string(name(step.route)), std::string(name(step.fidelity)), step.reason});
     }
     out += table.text() + counts_by_fidelity(counts) + "\n";
   }
@@ -102,7 +97,7 @@ std::string render_report(const Checkpoint& source, const Plan& plan, const Repo
     std::uint64_t irreversible_tensors = 0;
     for (std::size_t s = 0; s < output.steps.size(); ++s) {
       const Step& step = output.steps[s];
-      ++groups[{step.route, step.source_encoding, element_text(step.array.element), result.steps[s].fidelity}];
+      ++groups[{step.route, step.source_encoding, step.encoding, result.steps[s].fidelity}];
       irreversible += result.steps[s].loss.irreversible;
       irreversible_tensors += result.steps[s].loss.irreversible != 0 ? 1 : 0;
     }
@@ -117,7 +112,7 @@ std::string render_report(const Checkpoint& source, const Plan& plan, const Repo
       if (result.steps[s].fidelity != Fidelity::rounded) continue;
       out +=
           fmt::format("  rounded: {} elements of {}, worst error {:.3g}\n", format_count(result.steps[s].loss.changed),
-                      printable(output.steps[s].array.name), result.steps[s].loss.worst);
+                      printable(output.steps[s].name), result.steps[s].loss.worst);
     }
     if (irreversible != 0) {
       out += fmt::format(

@@ -54,14 +54,25 @@ struct ArrayPlan {
   std::uint64_t bytes() const;
 };
 
-struct WriteOptions {
-  bool overwrite = false;        ///< replace an existing target
-  bool replace_partial = false;  ///< take over what a killed run left
+/// A file of an output directory that holds no arrays: config.json, tokenizer.json.
+struct CarriedFile {
+  std::string name;                                                ///< relative to the output directory
+  std::variant<std::string, std::shared_ptr<const File>> content;  ///< its text, or the file to take it from
 };
 
-/// One output file being written. begin() fixes names and sizes; put() may then be called from any thread in any order
-/// where order() is `any`; finish() makes the file appear under its name. Destroyed before that, it leaves the target as
-/// it was and nothing else.
+struct WriteOptions {
+  bool overwrite = false;               ///< replace an existing target
+  bool replace_partial = false;         ///< discard what a killed run left
+  bool resume = false;                  ///< go on with what a killed run left, its bytes as they are
+  bool keep_partial = false;            ///< leave the partial output in place when the writer is given up
+  std::uint64_t shard_bytes = 0;        ///< most data bytes in one file of a split output; 0: everything in one
+  std::vector<CarriedFile> files = {};  ///< of a directory; formats of one file ignore them
+};
+
+/// One output being written, a file or a directory of them. begin() fixes names and sizes; put() may then be called from
+/// any thread in any order where order() is `any`; seal() completes the files under their partial names, where
+/// sealed_path() can be opened like any checkpoint; commit() makes them appear under their own. Destroyed before that, it
+/// leaves the target as it was, and nothing else unless `keep_partial` says so.
 class Writer {
  public:
   enum class Order : std::uint8_t { any, sequential };
@@ -73,9 +84,26 @@ class Writer {
   /// `bytes` go to `offset` bytes into array `index`; together the calls cover every array exactly once. Bands of rows in
   /// row-major arrays are one extent; transposed layouts (GPTQ) put a band as many small ones.
   virtual void put(std::size_t index, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
-  virtual void finish() = 0;
+  /// Fills `out` with what was put at `offset` of array `index`, in this run or in the one that it resumes.
+  virtual void read_back(std::size_t index, std::uint64_t offset, std::span<std::byte> out) const = 0;
+  /// Writes headers last and flushes everything to disk. Throws Error{internal} when bytes are missing.
+  virtual void seal() = 0;
+  virtual void commit() = 0;
+  /// The output as it lies between seal() and commit().
+  virtual std::filesystem::path sealed_path() const = 0;
+  void finish() {
+    seal();
+    commit();
+  }
   /// Size of the finished file in bytes; known after begin().
   virtual std::uint64_t file_bytes() const = 0;
+};
+
+/// How a format lays a tensor of codes, scales and offsets out in arrays.
+enum class Packing : std::uint8_t {
+  one_array,  ///< it does not: one array a tensor, dense or of blocks
+  gptq,       ///< qweight, qzeros, scales, g_idx, transposed
+  mlx,        ///< weight, scales, biases, row by row
 };
 
 /// A format: one constant of this type each, in its folder.
@@ -87,6 +115,7 @@ struct Format {
   /// Nothing when the format can hold such an array, else the reason; null for formats that are only read.
   std::optional<std::string> (*can_hold)(const ArrayPlan& array);
   std::unique_ptr<Writer> (*create)(const std::filesystem::path& target, const WriteOptions& options);
+  Packing packing = Packing::one_array;
 };
 
 /// Every format, in bidding order (formats/registry.cpp explains it).

@@ -6,9 +6,12 @@
 
 namespace regauge {
 
-OutputFile PositionalWriter::create_output(const std::filesystem::path& target, const WriteOptions& options) {
-  return OutputFile::create(target, {.overwrite = options.overwrite, .replace_partial = options.replace_partial});
-}
+PositionalWriter::PositionalWriter(const std::filesystem::path& target, const WriteOptions& options)
+    : output_(OutputFile::create(target, {.overwrite = options.overwrite,
+                                          .replace_partial = options.replace_partial,
+                                          .resume = options.resume,
+                                          .on_failure = options.keep_partial ? OnFailure::keep : OnFailure::remove})),
+      resumes_(options.resume) {}
 
 void PositionalWriter::start(std::vector<std::byte> header, std::vector<Extent> extents, std::uint64_t data_bytes) {
   header_ = std::move(header);
@@ -18,23 +21,31 @@ void PositionalWriter::start(std::vector<std::byte> header, std::vector<Extent> 
   output_.preallocate(file_bytes());
 }
 
-void PositionalWriter::put(std::size_t index, std::uint64_t offset, std::span<const std::byte> bytes) {
+std::uint64_t PositionalWriter::place(std::size_t index, std::uint64_t offset, std::uint64_t bytes) const {
   const Extent& extent = extents_.at(index);
-  if (offset > extent.bytes || bytes.size() > extent.bytes - offset) {
-    throw Error(ErrorCode::internal, "{} bytes put at byte {} of an array of {}", bytes.size(), offset, extent.bytes)
+  if (offset > extent.bytes || bytes > extent.bytes - offset) {
+    throw Error(ErrorCode::internal, "{} bytes at byte {} of an array of {}", bytes, offset, extent.bytes)
         .at(output_.target().native());
   }
-  output_.write_at(header_.size() + extent.offset + offset, bytes);
+  return header_.size() + extent.offset + offset;
+}
+
+void PositionalWriter::put(std::size_t index, std::uint64_t offset, std::span<const std::byte> bytes) {
+  output_.write_at(place(index, offset, bytes.size()), bytes);
   written_ += bytes.size();
 }
 
-void PositionalWriter::finish() {
-  if (written_ != expected_) {
+void PositionalWriter::read_back(std::size_t index, std::uint64_t offset, std::span<std::byte> out) const {
+  output_.read_at(place(index, offset, out.size()), out);
+}
+
+void PositionalWriter::seal() {
+  if (written_ != expected_ && !resumes_) {
     throw Error(ErrorCode::internal, "{} of {} data bytes were written", written_.load(), expected_)
         .at(output_.target().native());
   }
   output_.write_at(0, header_);
-  output_.commit();
+  output_.flush();
 }
 
 }  // namespace regauge

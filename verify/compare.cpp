@@ -51,8 +51,10 @@ TensorDifference compare_tensor(const Target& first, const Target& second) {
     const RowRange band{row, std::min(first.rows, row + height)};
     values_a.resize(static_cast<std::size_t>(band.size() * first.columns));
     values_b.resize(values_a.size());
-    a->make(band, std::as_writable_bytes(std::span(values_a)), scratch_a, ignored);
-    b->make(band, std::as_writable_bytes(std::span(values_b)), scratch_b, ignored);
+    const std::span<std::byte> bytes_a = std::as_writable_bytes(std::span(values_a));
+    const std::span<std::byte> bytes_b = std::as_writable_bytes(std::span(values_b));
+    a->make(band, std::span(&bytes_a, 1), scratch_a, ignored);
+    b->make(band, std::span(&bytes_b, 1), scratch_b, ignored);
     compare_values(values_a, values_b, difference);
   }
   return difference;

@@ -42,7 +42,8 @@ class CopyRows final : public RowMaker {
     return rows_within(kBandBytes, static_cast<std::int64_t>(row_bytes_), target_.rows);
   }
 
-  void make(RowRange rows, std::span<std::byte> out, Scratch& scratch, Loss&) const override {
+  void make(RowRange rows, BandBuffers buffers, Scratch& scratch, Loss&) const override {
+    const std::span<std::byte> out = buffers.front();
     for (const RowRun& run : row_runs(target_, rows)) {
       const auto count = static_cast<std::size_t>(run.source.size());
       const auto to =

@@ -25,7 +25,8 @@ class DenseRows final : public RowMaker {
 
   std::int64_t band_rows() const override { return rows_within(kBandBytes, target_.columns * 4, target_.rows); }
 
-  void make(RowRange rows, std::span<std::byte> out, Scratch& scratch, Loss& loss) const override {
+  void make(RowRange rows, BandBuffers buffers, Scratch& scratch, Loss& loss) const override {
+    const std::span<std::byte> out = buffers.front();
     const auto columns = static_cast<std::size_t>(target_.columns);
     scratch.row.resize(static_cast<std::size_t>(rows.size()) * columns);
     for (const RowRun& run : row_runs(target_, rows)) {

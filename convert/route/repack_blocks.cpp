@@ -179,7 +179,8 @@ class BlockRepackRows final : public RowMaker {
 
   std::int64_t band_rows() const override { return rows_within(kBandBytes, target_.columns, target_.rows); }
 
-  void make(RowRange rows, std::span<std::byte> out, Scratch& scratch, Loss&) const override {
+  void make(RowRange rows, BandBuffers buffers, Scratch& scratch, Loss&) const override {
+    const std::span<std::byte> out = buffers.front();
     for (const RowRun& run : row_runs(target_, rows)) {
       const auto at = static_cast<std::size_t>(run.target_row - rows.begin) * row_bytes_;
       repack_run(run, out.subspan(at, static_cast<std::size_t>(run.source.size()) * row_bytes_), scratch);

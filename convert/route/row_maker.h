@@ -41,14 +41,18 @@ struct Scratch {
   std::optional<TensorDecoder> decoder_;
 };
 
-/// Makes rows of one target array. Immutable: any number of threads may call make(), each with its own Scratch.
+/// One buffer for each array of a step.
+using BandBuffers = std::span<const std::span<std::byte>>;
+
+/// Makes rows of one target tensor. Immutable: any number of threads may call make(), each with its own Scratch.
 class RowMaker {
  public:
   virtual ~RowMaker() = default;
   /// Rows to make at once so that all buffers of a band stay at a few MiB.
   virtual std::int64_t band_rows() const = 0;
-  /// Writes rows [rows.begin, rows.end) of the target, packed, into `out`, which is exactly as large. Adds to `loss`.
-  virtual void make(RowRange rows, std::span<std::byte> out, Scratch& scratch, Loss& loss) const = 0;
+  /// Writes what rows [rows.begin, rows.end) of the target make of each array of the step, packed, into the buffer of the
+  /// same number, which is exactly as large. Adds to `loss`.
+  virtual void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss& loss) const = 0;
 };
 
 using RowMakerPtr = std::unique_ptr<const RowMaker>;

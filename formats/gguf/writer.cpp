@@ -104,8 +104,7 @@ std::vector<const Metadata::Entry*> keys_to_write(const Metadata& metadata) {
 
 class FileWriter final : public PositionalWriter {
  public:
-  FileWriter(const std::filesystem::path& target, const WriteOptions& options)
-      : PositionalWriter(create_output(target, options)) {}
+  using PositionalWriter::PositionalWriter;
 
   void begin(const Metadata& metadata, std::span<const ArrayPlan> arrays) override {
     std::uint64_t data_bytes = 0;

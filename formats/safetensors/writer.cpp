@@ -61,8 +61,7 @@ std::string entry_text(const ArrayPlan& array, std::uint64_t begin, std::uint64_
 
 class FileWriter final : public PositionalWriter {
  public:
-  FileWriter(const std::filesystem::path& target, const WriteOptions& options)
-      : PositionalWriter(create_output(target, options)) {}
+  using PositionalWriter::PositionalWriter;
 
   void begin(const Metadata& metadata, std::span<const ArrayPlan> arrays) override {
     check(arrays);

@@ -1,5 +1,6 @@
 #include "tests/support/golden.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
@@ -31,7 +32,7 @@ std::vector<std::byte> read_whole_file(const std::filesystem::path& path) {
   if (!in) throw std::runtime_error("cannot open " + path.string());
   const std::string text(std::istreambuf_iterator<char>(in), {});
   std::vector<std::byte> bytes(text.size());
-  std::memcpy(bytes.data(), text.data(), text.size());
+  std::ranges::copy(std::as_bytes(std::span(text)), bytes.begin());
   return bytes;
 }
 

@@ -15,7 +15,8 @@ PlannedOutput output_of(std::vector<std::pair<std::variant<DType, BlockType>, Sh
   PlannedOutput output;
   for (auto& [element, shape] : arrays) {
     Step step;
-    step.array = {"t", element, std::move(shape)};
+    step.shape = shape;
+    step.arrays.push_back({{"t", element, std::move(shape)}, BandLayout::rows});
     output.steps.push_back(std::move(step));
   }
   return output;

@@ -19,10 +19,9 @@ inline std::vector<std::byte> make_all(const RowMaker& maker, const Target& targ
   Scratch scratch;
   for (std::int64_t row = 0; row < target.rows; row += height) {
     const RowRange band{row, std::min(target.rows, row + height)};
-    maker.make(band,
-               std::span(out).subspan(static_cast<std::size_t>(row) * row_bytes,
-                                      static_cast<std::size_t>(band.size()) * row_bytes),
-               scratch, loss);
+    const auto bytes = std::span(out).subspan(static_cast<std::size_t>(row) * row_bytes,
+                                              static_cast<std::size_t>(band.size()) * row_bytes);
+    maker.make(band, std::span(&bytes, 1), scratch, loss);
   }
   return out;
 }
