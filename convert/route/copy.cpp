@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "ir/decode/blocks.h"
+#include "ir/decode/dense.h"
 
 namespace regauge {
 namespace {
@@ -54,6 +56,14 @@ class CopyRows final : public RowMaker {
       } else {
         gather(run, columns, to, scratch);
       }
+    }
+  }
+
+  void decode(RowRange, StoredBuffers stored, Scratch&, std::span<float> out) const override {
+    if (const auto* dense = std::get_if<Dense>(&encoding_)) {
+      decode_dense(dense->dtype, stored.front(), out);
+    } else {
+      decode_blocks(std::get<Blocked>(encoding_).type, stored.front(), out);
     }
   }
 

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/half.h"
+#include "ir/decode/dense.h"
 
 namespace regauge {
 namespace {
@@ -35,6 +36,10 @@ class DenseRows final : public RowMaker {
       place(run, source, to, loss);
     }
     store(scratch.row, out, loss);
+  }
+
+  void decode(RowRange, StoredBuffers stored, Scratch&, std::span<float> out) const override {
+    decode_dense(dtype_, stored.front(), out);
   }
 
  private:

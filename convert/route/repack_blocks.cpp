@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "formats/layouts/ggml_blocks.h"
-#include "ir/decode/grouped.h"
+#include "ir/decode/blocks.h"
 
 namespace regauge {
 namespace {
@@ -185,6 +185,10 @@ class BlockRepackRows final : public RowMaker {
       const auto at = static_cast<std::size_t>(run.target_row - rows.begin) * row_bytes_;
       repack_run(run, out.subspan(at, static_cast<std::size_t>(run.source.size()) * row_bytes_), scratch);
     }
+  }
+
+  void decode(RowRange, StoredBuffers stored, Scratch&, std::span<float> out) const override {
+    decode_blocks(repack_.type, stored.front(), out);
   }
 
  private:

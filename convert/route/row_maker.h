@@ -44,6 +44,8 @@ struct Scratch {
 /// One buffer for each array of a step.
 using BandBuffers = std::span<const std::span<std::byte>>;
 
+using StoredBuffers = std::span<const std::span<const std::byte>>;
+
 /// Makes rows of one target tensor. Immutable: any number of threads may call make(), each with its own Scratch.
 class RowMaker {
  public:
@@ -53,6 +55,9 @@ class RowMaker {
   /// Writes what rows [rows.begin, rows.end) of the target make of each array of the step, packed, into the buffer of the
   /// same number, which is exactly as large. Adds to `loss`.
   virtual void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss& loss) const = 0;
+  /// The values that stored bytes stand for, by the dequant reference and in the target's convention: `stored` is what
+  /// make() gave for these rows, or what was read back of it; `out` holds rows.size() * columns values.
+  virtual void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const = 0;
 };
 
 using RowMakerPtr = std::unique_ptr<const RowMaker>;
