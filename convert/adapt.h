@@ -36,6 +36,7 @@ struct Target {
   std::vector<TargetPiece> pieces;  ///< tile the matrix, in row order
   std::optional<DType> required;    ///< a dense type that the target's loaders insist on
   Component component = Component::other;
+  bool is_linear = false;  ///< the matrix of a module that quantizers take
   bool is_bare() const { return pieces.size() == 1 && pieces.front().view.is_identity(); }
 };
 

@@ -1,12 +1,17 @@
 #include "convert/choose.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include <fmt/format.h>
 
 #include "convert/route/copy.h"
+#include "convert/route/measured.h"
 #include "convert/route/reencode_dense.h"
 #include "convert/route/repack_blocks.h"
+#include "convert/route/repack_fp.h"
+#include "convert/route/repack_gptq.h"
+#include "convert/route/repack_mlx.h"
 
 namespace regauge {
 namespace {
@@ -34,7 +39,7 @@ bool is_not_float(const Encoding& encoding) {
 
 std::int64_t quantum_of(const Target& target) {
   std::int64_t quantum = 1;
-  for (const TargetPiece& piece : target.pieces) quantum = std::max(quantum, piece.tensor->row_quantum());
+  for (const TargetPiece& piece : target.pieces) quantum = std::lcm(quantum, piece.tensor->row_quantum());
   return quantum;
 }
 
@@ -99,28 +104,144 @@ class Chooser {
       reason = fmt::format("{} has no {} encoding", format_.name, encodings_of(target_));
     }
     if (!any_piece(target_, is_plain_dense)) {
-      auto repack = plan_block_repack(target_);
-      if (auto* plan = std::get_if<BlockRepack>(&repack)) {
-        Step step = base(Route::repack, plan->type, Fidelity::values);
-        if (holds(step)) {
-          step.reason = fmt::format("every value of {} exactly", encodings_of(target_));
-          step.maker = make_block_repack(target_, std::move(*plan));
-          return step;
-        }
-      } else if (std::holds_alternative<Grouped>(target_.pieces.front().tensor->encoding)) {
-        reason = std::get<std::string>(repack);
-      }
+      auto packed = repacked();
+      if (auto* step = std::get_if<Step>(&packed)) return std::move(*step);
+      reason = std::get<Offender>(packed).reason;
     }
     if (options_.allow_dense) return as_dense(DType::f32, reason + "; dense by --allow dense");
     return Offender{reason};
   }
 
+  /// Packed to packed: the codes are kept.
+  std::variant<Step, Offender> repacked() {
+    if (format_.packing == Packing::gptq && !target_.is_linear)
+      return Offender{"GPTQ quantizes the matrices of linear layers only"};
+    if (format_.packing == Packing::one_array && !holds_blocks())
+      return Offender{fmt::format("{} has no quantized encodings", format_.name)};
+    if (float_blocks_of(target_.pieces.front().tensor->encoding)) {
+      if (format_.packing == Packing::gptq) return Offender{"GPTQ has no float codes"};
+      return float_repack();
+    }
+    auto source = AffineSource::of(target_);
+    if (auto* reason = std::get_if<std::string>(&source)) return Offender{*reason};
+    auto& affine = std::get<AffineSource>(source);
+    const AffineFacts facts = affine.facts();
+    switch (format_.packing) {
+      case Packing::one_array: return blocks(std::move(affine), facts);
+      case Packing::gptq: return gptq(std::move(affine), facts);
+      case Packing::mlx: return mlx(std::move(affine), facts);
+    }
+    return Offender{"no route"};
+  }
+
+  bool holds_blocks() const { return !format_.can_hold({"t", BlockType::q8_0, {1, 32}}); }
+
+  std::variant<Step, Offender> blocks(AffineSource source, const AffineFacts& facts) const {
+    auto planned = plan_block_repack(source, facts, options_.allow_rounded);
+    if (auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
+    auto& repack = std::get<BlockRepack>(planned);
+    Step step = base(Route::repack, repack.rounded ? Fidelity::rounded : Fidelity::values);
+    add_array(step, {target_.name, repack.type, target_.shape});
+    step.encoding = name(repack.type);
+    if (!holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
+    const bool rounded = repack.rounded;
+    finish(step, make_block_repack(std::move(source), std::move(repack)), rounded);
+    return step;
+  }
+
+  std::variant<Step, Offender> mlx(AffineSource source, const AffineFacts& facts) const {
+    auto planned = plan_mlx_repack(source, facts);
+    if (auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
+    auto& repack = std::get<MlxRepack>(planned);
+    Step step = base(Route::repack, Fidelity::values);
+    const std::int64_t groups = target_.columns / repack.groups.width;
+    add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * repack.bits / 32)});
+    add_array(step, {module() + ".scales", repack.dtype, with_columns(groups)});
+    add_array(step, {module() + ".biases", repack.dtype, with_columns(groups)});
+    step.encoding = to_string(Encoding(Grouped{.bits = repack.bits,
+                                               .group = {1, repack.groups.width},
+                                               .scale = repack.dtype,
+                                               .offset = Offset::bias,
+                                               .offset_dtype = repack.dtype}));
+    step.module = PackedModule{module(), "affine", repack.bits, repack.groups.width, false, false};
+    finish(step, make_mlx_repack(std::move(source), std::move(repack)), false);
+    return step;
+  }
+
+  std::variant<Step, Offender> gptq(AffineSource source, const AffineFacts& facts) const {
+    auto planned = plan_gptq_repack(source, facts, options_.layout, options_.allow_rounded);
+    if (auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
+    auto& repack = std::get<GptqRepack>(planned);
+    Step step = base(Route::repack, repack.rounded ? Fidelity::rounded : Fidelity::values);
+    step.quantum = std::lcm(step.quantum, row_quantum(repack));
+    for (PackedArray& array : arrays_of(repack, target_.rows, target_.columns)) {
+      step.arrays.push_back({{module() + "." + array.suffix, array.dtype, std::move(array.shape)},
+                             array.whole ? BandLayout::whole : BandLayout::columns});
+    }
+    step.encoding = to_string(Encoding(Grouped{.bits = repack.bits,
+                                               .group = {1, repack.group_size == -1 ? 0 : repack.group_size},
+                                               .scale = repack.scale,
+                                               .offset = repack.sym ? Offset::midpoint : Offset::zero_point,
+                                               .indexed = repack.act_order}));
+    step.module = PackedModule{module(), "affine", repack.bits, repack.group_size, repack.act_order, repack.sym};
+    const bool rounded = repack.rounded;
+    finish(step, make_gptq_repack(std::move(source), std::move(repack)), rounded);
+    return step;
+  }
+
+  std::variant<Step, Offender> float_repack() const {
+    const FloatTarget to = format_.packing == Packing::mlx ? FloatTarget::mlx : FloatTarget::ggml;
+    const auto planned = plan_float_repack(target_, to);
+    if (const auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
+    const auto kind = std::get<FloatBlocks>(planned);
+    Step step = base(Route::repack, Fidelity::values);
+    if (to == FloatTarget::ggml) {
+      const BlockType type = kind == FloatBlocks::nvfp4 ? BlockType::nvfp4 : BlockType::mxfp4;
+      add_array(step, {target_.name, type, target_.shape});
+      step.encoding = name(type);
+    } else {
+      add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * code_bits(kind) / 32)});
+      add_array(step, {module() + ".scales", DType::u8, with_columns(target_.columns / group_size(kind))});
+      step.encoding = fmt::format("{} g{}", name(kind), group_size(kind));
+      step.module = PackedModule{module(), std::string(name(kind)), code_bits(kind), group_size(kind), false, false};
+    }
+    if (!holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
+    finish(step, make_float_repack(target_, kind, to), false);
+    return step;
+  }
+
+  /// The module's name: the weight's without its last part.
+  std::string module() const {
+    constexpr std::string_view kLeaf = ".weight";
+    return target_.name.ends_with(kLeaf) ? target_.name.substr(0, target_.name.size() - kLeaf.size()) : target_.name;
+  }
+
+  Shape with_columns(std::int64_t columns) const {
+    Shape shape = target_.shape;
+    shape.dims.back() = columns;
+    return shape;
+  }
+
+  static void add_array(Step& step, ArrayPlan plan) { step.arrays.push_back({std::move(plan), BandLayout::rows}); }
+
+  void finish(Step& step, RowMakerPtr maker, bool rounded) const {
+    const std::string from = encodings_of(target_);
+    step.reason = rounded ? fmt::format("every code of {} kept, scales or offsets rounded, by --allow rounded", from)
+                          : fmt::format("every value of {} exactly", from);
+    step.maker = rounded ? measured(target_, std::move(maker)) : std::move(maker);
+  }
+
   Step base(Route route, std::variant<DType, BlockType> element, Fidelity fidelity) const {
+    Step step = base(route, fidelity);
+    add_array(step, {target_.name, element, target_.shape});
+    step.encoding = std::visit([](auto type) { return std::string(name(type)); }, element);
+    return step;
+  }
+
+  Step base(Route route, Fidelity fidelity) const {
     Step step;
     step.name = target_.name;
     step.shape = target_.shape;
-    step.arrays.push_back({{target_.name, element, target_.shape}, BandLayout::rows});
-    step.encoding = std::visit([](auto type) { return std::string(name(type)); }, element);
     step.source_encoding = encodings_of(target_);
     step.route = route;
     step.fidelity = fidelity;

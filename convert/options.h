@@ -11,6 +11,18 @@
 
 namespace regauge {
 
+/// How a GPTQ directory lays its modules out.
+enum class GptqLayout : std::uint8_t {
+  v1,              ///< zero points stored minus one: what everything loads
+  v2,              ///< zero points as they are
+  planar,          ///< bit planes: 2 to 8 bits
+  marlin,          ///< serialised Marlin: B and s
+  marlin_runtime,  ///< the arrays that a GPU kernel holds; for tests and other software, no loader reads it
+};
+
+std::string_view name(GptqLayout layout);
+std::optional<GptqLayout> gptq_layout_from_name(std::string_view name);
+
 /// What the user permits and asks for. Loss is never assumed: everything that costs something is off by default.
 struct ConvertOptions {
   std::string format;          ///< target format's name: "gguf" or "safetensors"
@@ -18,6 +30,8 @@ struct ConvertOptions {
   std::optional<DType>
       dense;                 ///< decode quantized tensors into this type, dense ones too unless `dtype` says otherwise
   bool allow_dense = false;  ///< where no encoding of the target holds the values, f32 may
+  bool allow_rounded = false;  ///< codes are kept, scales and offsets may be rounded
+  GptqLayout layout = GptqLayout::v1;
   std::optional<Fidelity> require;  ///< the whole run must be at least this good
   bool drop_vision = false;
   bool drop_mtp = false;

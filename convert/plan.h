@@ -27,6 +27,16 @@ struct StepArray {
   BandLayout layout = BandLayout::rows;
 };
 
+/// What a packed format's configuration says about one module.
+struct PackedModule {
+  std::string name;  ///< without ".weight"
+  std::string mode;  ///< "affine", "mxfp4", "nvfp4", "mxfp8"; GPTQ modules are affine
+  int bits = 4;
+  std::int64_t group_size = 128;  ///< -1: all columns
+  bool act_order = false;
+  bool sym = true;
+};
+
 /// What happens to one tensor of an output, decided before anything is written.
 struct Step {
   std::string name;               ///< of the tensor in the target's dialect
@@ -40,6 +50,7 @@ struct Step {
   Component component = Component::other;
   std::int64_t quantum = 1;  ///< bands are cut at multiples of it
   RowMakerPtr maker;
+  std::optional<PackedModule> module;  ///< where the format stores codes and scales apart
 
   std::uint64_t bytes() const;
 };

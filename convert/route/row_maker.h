@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "convert/adapt.h"
+#include "convert/route/affine.h"
 #include "ir/decode/tensor.h"
 
 namespace regauge {
@@ -31,7 +32,11 @@ struct Scratch {
   std::vector<std::uint8_t> row_codes;
   std::vector<std::byte> scales;
   std::vector<std::uint8_t> zeros;
+  std::vector<std::uint8_t> block_codes;
   std::vector<std::uint16_t> d_bits;
+  std::vector<std::uint16_t> m_bits;
+  AffineBand affine;
+  std::vector<float> measured;
 
   /// A decoder for `tensor`, kept from the last call when that was for the same one.
   TensorDecoder& decoder(const Tensor& tensor);

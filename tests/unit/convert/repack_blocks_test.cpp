@@ -21,20 +21,34 @@ using testing::seen_through;
 using testing::whole;
 
 std::vector<float> repacked_values(const Target& target, BlockType expected, std::int64_t band) {
-  auto plan = plan_block_repack(target);
+  auto source = AffineSource::of(target);
+  if (const auto* reason = std::get_if<std::string>(&source)) {
+    ADD_FAILURE() << *reason;
+    return {};
+  }
+  auto& affine = std::get<AffineSource>(source);
+  auto plan = plan_block_repack(affine, affine.facts(), false);
   if (const auto* reason = std::get_if<std::string>(&plan)) {
     ADD_FAILURE() << *reason;
     return {};
   }
   EXPECT_EQ(name(std::get<BlockRepack>(plan).type), name(expected));
   const BlockType type = std::get<BlockRepack>(plan).type;
-  const auto maker = make_block_repack(target, std::get<BlockRepack>(std::move(plan)));
+  const auto maker = make_block_repack(std::move(affine), std::get<BlockRepack>(std::move(plan)));
   Loss loss;
   const auto row_bytes = static_cast<std::size_t>(target.columns / block_elements(type) * block_bytes(type));
   const auto blocks = make_all(*maker, target, row_bytes, band, loss);
   std::vector<float> values(static_cast<std::size_t>(target.rows * target.columns));
   decode_blocks(type, blocks, values);
   return values;
+}
+
+/// The block type that holds `target`, or the reason why none does.
+std::variant<BlockRepack, std::string> planned(const Target& target) {
+  auto source = AffineSource::of(target);
+  if (auto* reason = std::get_if<std::string>(&source)) return *reason;
+  const auto& affine = std::get<AffineSource>(source);
+  return plan_block_repack(affine, affine.facts(), false);
 }
 
 // Every f16 scale meets every code: 2048 rows of 32 groups are the 65,536 scales, and 32 columns hold the codes twice.
@@ -123,7 +137,7 @@ TEST(RepackBlocks, ActOrderIsRefusedWithItsName) {
   spec.index.emplace();
   for (std::int32_t c = 0; c < 64; ++c) spec.index->push_back(c % 2);
   const Tensor tensor = grouped_tensor("t", spec);
-  const auto plan = plan_block_repack(whole(tensor));
+  const auto plan = planned(whole(tensor));
   ASSERT_TRUE(std::holds_alternative<std::string>(plan));
   EXPECT_NE(std::get<std::string>(plan).find("act-order"), std::string::npos);
 }
@@ -131,16 +145,15 @@ TEST(RepackBlocks, ActOrderIsRefusedWithItsName) {
 TEST(RepackBlocks, GroupsOrColumnsThatCutBlocksAreRefused) {
   std::mt19937 random(7);
   const Tensor narrow = grouped_tensor("t", random_spec(random, 4, 64, 16, 8, 8));
-  EXPECT_TRUE(std::holds_alternative<std::string>(plan_block_repack(whole(narrow))));
+  EXPECT_TRUE(std::holds_alternative<std::string>(planned(whole(narrow))));
   const Tensor odd = grouped_tensor("t", random_spec(random, 4, 80, 80, 8, 8));
-  EXPECT_TRUE(std::holds_alternative<std::string>(plan_block_repack(whole(odd))));
+  EXPECT_TRUE(std::holds_alternative<std::string>(planned(whole(odd))));
   const Tensor wide = grouped_tensor("t", random_spec(random, 4, 128, 32, 8, 8));
   const View cut{.rows = {}, .columns = AxisMap({{16, 16}, {0, 16}, {32, 96}}), .elementwise = Elementwise::none};
-  EXPECT_FALSE(std::holds_alternative<std::string>(plan_block_repack(whole(wide))));
-  EXPECT_FALSE(std::holds_alternative<std::string>(plan_block_repack(whole(wide, cut))))
-      << "a move within one group is exact";
+  EXPECT_FALSE(std::holds_alternative<std::string>(planned(whole(wide))));
+  EXPECT_FALSE(std::holds_alternative<std::string>(planned(whole(wide, cut)))) << "a move within one group is exact";
   const View across{.rows = {}, .columns = AxisMap({{16, 32}, {0, 16}, {48, 80}}), .elementwise = Elementwise::none};
-  EXPECT_TRUE(std::holds_alternative<std::string>(plan_block_repack(whole(wide, across))));
+  EXPECT_TRUE(std::holds_alternative<std::string>(planned(whole(wide, across))));
 }
 
 // The bounds of eight-bit codes and asymmetric zeros do not decide; the codes do.
@@ -157,7 +170,7 @@ TEST(RepackBlocks, AsymmetricEightBitsDependOnTheCodes) {
   EXPECT_EQ(count_bit_differences(decode_all(fits), repacked_values(whole(fits), BlockType::q8_0, 2)), 0U);
   spec.codes[40] = 255;
   const Tensor does_not = grouped_tensor("t", spec);
-  EXPECT_TRUE(std::holds_alternative<std::string>(plan_block_repack(whole(does_not))));
+  EXPECT_TRUE(std::holds_alternative<std::string>(planned(whole(does_not))));
 }
 
 }  // namespace
