@@ -5,7 +5,10 @@
 #include <set>
 
 #include "base/error.h"
+#include "convert/fold.h"
 #include "convert/refusal.h"
+#include "convert/route/reencode_dense.h"
+#include "models/original_values.h"
 
 namespace regauge {
 namespace {
@@ -15,16 +18,15 @@ struct Found {
   const Tensor* tensor = nullptr;
   const Assembly* assembly = nullptr;
   const Piece* piece = nullptr;
+  std::size_t source = 0;
 };
 
-std::size_t first_file(const Checkpoint& source, const Tensor& tensor) {
-  return tensor.arrays.empty() ? 0 : source.arrays[tensor.arrays.front()].file;
-}
-
-std::vector<std::string> low_rank_names(const Checkpoint& source) {
+std::vector<std::string> low_rank_names(std::span<const OpenedPath> sources) {
   std::vector<std::string> names;
-  for (const Tensor& tensor : source.tensors) {
-    if (tensor.has_low_rank()) names.push_back(tensor.name);
+  for (const OpenedPath& path : sources) {
+    for (const Tensor& tensor : path.checkpoint->tensors) {
+      if (tensor.has_low_rank()) names.push_back(tensor.name);
+    }
   }
   return names;
 }
@@ -97,14 +99,43 @@ void check_tiling(const Target& target) {
   }
 }
 
+/// Values that a GGUF file carries for the way back (models/original_values.h), as a dense tensor; nothing when there are
+/// none or they are not the source of what the file stores: then somebody changed the tensor and left the key.
+std::unique_ptr<const Tensor> restore_original(const Checkpoint& source, const Tensor& stored,
+                                               const std::string& canonical, const View& convention) {
+  const auto type = source.metadata.get_string(original_type_key(canonical));
+  const MetaArray* bytes = source.metadata.get_array(original_values_key(canonical));
+  if (!type || bytes == nullptr) return nullptr;
+  const auto dtype = dtype_from_name(*type);
+  const auto* raw = std::get_if<std::vector<std::uint8_t>>(&bytes->values);
+  const std::int64_t elements = stored.shape.elements();
+  if (!dtype || raw == nullptr || storage_bytes(*dtype, static_cast<std::uint64_t>(elements)) != raw->size() ||
+      !is_float(*dtype)) {
+    return nullptr;
+  }
+  const auto data = std::as_bytes(std::span(*raw));
+  auto original = std::make_unique<Tensor>();
+  original->name = canonical;
+  original->shape = Shape{elements};
+  original->encoding = Dense{*dtype};
+  original->parts.push_back(
+      {PartId::values, *dtype, Shape{elements},
+       std::make_shared<MemoryRows>(std::vector<std::byte>(data.begin(), data.end()), 1, raw->size())});
+  Target forward = as_it_is(*original);
+  forward.pieces.front().view = convention;
+  return same_values(forward, as_it_is(stored)) ? std::move(original) : nullptr;
+}
+
 class Adapter {
  public:
-  Adapter(const Checkpoint& source, const Architecture& architecture, Dialect dialect, const ConvertOptions& options)
-      : source_(source), architecture_(architecture), dialect_(dialect), dropping_(options, result_.left_out) {}
+  Adapter(std::span<const OpenedPath> sources, const Architecture& names, Dialect dialect,
+          const ConvertOptions& options)
+      : sources_(sources), names_(names), dialect_(dialect), options_(options), dropping_(options, result_.left_out) {}
 
   Adaptation run() {
-    take_apart();
+    for (std::size_t i = 0; i < sources_.size(); ++i) take_apart(i);
     dropping_.check(dialect_);
+    fold();
     for (const auto& [slot, found] : slots_) put_together(slot, found);
     finish_outputs();
     check_complete();
@@ -112,35 +143,60 @@ class Adapter {
   }
 
  private:
-  void take_apart() {
-    assemblies_.reserve(source_.tensors.size());
-    for (const Tensor& tensor : source_.tensors) {
-      auto assembly = architecture_.parse(source_.dialect, tensor.name, tensor.shape);
+  void take_apart(std::size_t source) {
+    const Checkpoint& checkpoint = *sources_[source].checkpoint;
+    const Architecture& architecture = *sources_[source].architecture;
+    assemblies_.emplace_back().reserve(checkpoint.tensors.size());
+    for (const Tensor& tensor : checkpoint.tensors) {
+      auto assembly = architecture.parse(checkpoint.dialect, tensor.name, tensor.shape);
       if (!assembly) {
         dropping_.foreign(tensor);
         continue;
       }
       if (!assembly->pieces.empty() && dropping_.drops(assembly->pieces.front().slot, tensor)) continue;
-      assemblies_.push_back(std::move(*assembly));
-      const Assembly& kept = assemblies_.back();
+      assemblies_.back().push_back(std::move(*assembly));
+      const Assembly& kept = assemblies_.back().back();
       for (const Piece& piece : kept.pieces) {
-        if (!architecture_.place(dialect_, piece.slot)) {
+        if (!names_.place(dialect_, piece.slot, experts_of(tensor))) {
           dropping_.no_place(tensor);
           break;
         }
-        if (!slots_.emplace(piece.slot, Found{&tensor, &kept, &piece}).second) {
-          throw Error(ErrorCode::malformed, "'{}' is stored twice", architecture_.canonical_name(piece.slot))
+        if (!slots_.emplace(piece.slot, Found{&tensor, &kept, &piece, source}).second) {
+          throw Error(ErrorCode::malformed, "'{}' is stored twice", architecture.canonical_name(piece.slot))
               .tensor(tensor.name);
         }
       }
     }
   }
 
+  /// GPTQ has no stacks: each expert is a module.
+  ExpertLayout experts_of(const Tensor& tensor) const {
+    return options_.format == "gptq" && !options_.dense && is_quantized(tensor.encoding) ? ExpertLayout::per_expert
+                                                                                         : ExpertLayout::fused;
+  }
+
+  /// Act-order that a reordering of the MLP's inner dimension takes away, where the target has no index for it.
+  void fold() {
+    if (dialect_ == Dialect::hf || !options_.fold || options_.dense) return;
+    std::map<Slot, const Tensor*> whole;
+    for (const auto& [slot, found] : slots_) {
+      if (found.assembly->pieces.size() == 1) whole.emplace(slot, found.tensor);
+    }
+    orders_ = fold_orders(names_, whole);
+    for (const auto& [slot, order] : orders_) result_.permutations.emplace(names_.canonical_name(slot), order);
+  }
+
   void put_together(const Slot& slot, const Found& found) {
-    const Placement place = *architecture_.place(dialect_, slot);
-    const Shape canonical = architecture_.slot_shape(slot);
-    const auto undo = inverse(architecture_.stored_convention(slot));
+    const Checkpoint& checkpoint = *sources_[found.source].checkpoint;
+    const Architecture& architecture = *sources_[found.source].architecture;
+    const Placement place = *names_.place(dialect_, slot, experts_of(*found.tensor));
+    const Shape canonical = names_.slot_shape(slot);
+    const View stored = architecture.stored_convention(slot);
+    const auto undo = inverse(stored);
     if (!undo) throw Error(ErrorCode::internal, "a convention that drops rows").tensor(found.tensor->name);
+    View convention = names_.convention(dialect_, slot);
+    if (const View folded = fold_view(names_, orders_, slot); !folded.is_identity())
+      convention = compose(folded, convention, canonical.rows(), canonical.columns());
 
     Target& target = targets_[place.array];
     if (target.pieces.empty()) {
@@ -148,21 +204,49 @@ class Adapter {
       target.shape = place.shape;
       target.rows = place.rows;
       target.columns = place.columns;
-      target.required = architecture_.required_dtype(dialect_, slot);
+      target.required = names_.required_dtype(dialect_, slot);
       target.component = slot.component;
-      kinds_[place.array] = architecture_.output_of(dialect_, slot);
+      target.is_linear = names_.is_linear(slot);
+      target.rounds_by_dialect = dialect_ == Dialect::mlx && convention.elementwise != Elementwise::none;
+      if (checkpoint.dialect == Dialect::gguf && architecture.required_dtype(Dialect::gguf, slot))
+        target.usual = usual_dtype(slot);
+      slots_of_[place.array] = slot;
     }
-    target.pieces.push_back(
-        {.tensor = found.tensor,
-         .source_columns = found.assembly->columns,
-         .rows = found.piece->rows,
-         .columns = found.piece->columns,
-         .view = compose(*undo, architecture_.convention(dialect_, slot), canonical.rows(), canonical.columns()),
-         .target_row = place.piece.rows.begin,
-         .target_rows = place.piece.rows.size(),
-         .target_columns = place.piece.columns,
-         .canonical = architecture_.canonical_name(slot)});
+    TargetPiece piece{.tensor = found.tensor,
+                      .source_columns = found.assembly->columns,
+                      .rows = found.piece->rows,
+                      .columns = found.piece->columns,
+                      .view = compose(*undo, convention, canonical.rows(), canonical.columns()),
+                      .target_row = place.piece.rows.begin,
+                      .target_rows = place.piece.rows.size(),
+                      .target_columns = place.piece.columns,
+                      .canonical = names_.canonical_name(slot)};
+    restore(checkpoint, stored, convention, piece);
+    target.pieces.push_back(std::move(piece));
     if (slot.component == Component::mtp) result_.mtp_layers = std::max(result_.mtp_layers, slot.layer + 1);
+  }
+
+  /// Takes the piece from the values that the source carries for the way back, where it does.
+  void restore(const Checkpoint& checkpoint, const View& stored, const View& convention, TargetPiece& piece) {
+    if (checkpoint.dialect != Dialect::gguf || stored.elementwise == Elementwise::none) return;
+    auto original = restore_original(checkpoint, *piece.tensor, piece.canonical, stored);
+    if (!original) return;
+    result_.restored.push_back(std::move(original));
+    piece.tensor = result_.restored.back().get();
+    piece.view = convention;
+  }
+
+  std::optional<DType> usual_dtype(const Slot& slot) {
+    if (usual_.empty()) {
+      for (const ExpectedSlot& expected : names_.expected()) usual_.emplace(expected.slot, expected.usual);
+    }
+    const auto found = usual_.find(slot);
+    return found == usual_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+  OutputKind kind_of(const Slot& slot) const {
+    if (dialect_ == Dialect::gguf && options_.separate_mtp && slot.component == Component::mtp) return OutputKind::mtp;
+    return names_.output_of(dialect_, slot);
   }
 
   /// The order in which llama.cpp's converter writes: by shard, and inside a shard by the name in the source.
@@ -173,17 +257,34 @@ class Adapter {
         return std::pair(p.target_row, p.target_columns ? p.target_columns->runs().front().begin : 0);
       });
       check_tiling(target);
-      OutputDraft& draft = drafts[kinds_[array]];
-      draft.kind = kinds_[array];
-      draft.targets.push_back(std::move(target));
+      const Slot& slot = slots_of_[array];
+      const OutputKind kind = kind_of(slot);
+      // A file of the MTP block alone drafts with embeddings, final norm and head of its own.
+      const bool outside_blocks = kind == OutputKind::model && slot.layer < 0;
+      if (dialect_ == Dialect::gguf && options_.separate_mtp && outside_blocks && result_.mtp_layers > 0)
+        drafts[OutputKind::mtp].targets.push_back(target);
+      drafts[kind].targets.push_back(std::move(target));
     }
     for (auto& [kind, draft] : drafts) {
+      draft.kind = kind;
       std::ranges::sort(draft.targets, {}, [&](const Target& t) {
         const Tensor& first = *t.pieces.front().tensor;
-        return std::tuple(first_file(source_, first), std::string_view(first.name), std::string_view(t.name));
+        return std::tuple(first_file(first), std::string_view(first.name), std::string_view(t.name));
       });
       result_.outputs.push_back(std::move(draft));
     }
+  }
+
+  std::size_t first_file(const Tensor& tensor) const {
+    // Files of a second path come after those of the first.
+    std::size_t before = 0;
+    for (const OpenedPath& path : sources_) {
+      const auto& tensors = path.checkpoint->tensors;
+      if (!tensors.empty() && &tensor >= tensors.data() && &tensor < tensors.data() + tensors.size())
+        return before + (tensor.arrays.empty() ? 0 : path.checkpoint->arrays[tensor.arrays.front()].file);
+      before += path.checkpoint->files.size();
+    }
+    return 0;
   }
 
   void check_complete() const {
@@ -195,30 +296,55 @@ class Adapter {
       text = text || root(slot.component) == "text";
       vision = vision || slot.component == Component::vision;
     }
-    for (const ExpectedSlot& expected : architecture_.expected()) {
+    for (const ExpectedSlot& expected : names_.expected()) {
       const Component component = expected.slot.component;
       const bool wanted = component == Component::vision ? vision
                           : component == Component::mtp  ? result_.mtp_layers > 0
                                                          : text;
-      if (wanted && !slots_.contains(expected.slot)) missing.push_back(architecture_.canonical_name(expected.slot));
+      if (wanted && !slots_.contains(expected.slot)) missing.push_back(names_.canonical_name(expected.slot));
     }
     if (!missing.empty()) {
       throw Error(ErrorCode::malformed, "{} weights are missing that llama.cpp demands: {}", missing.size(),
                   list_names(missing))
-          .at(source_.path);
+          .at(sources_.front().checkpoint->path);
     }
   }
 
-  const Checkpoint& source_;
-  const Architecture& architecture_;
+  std::span<const OpenedPath> sources_;
+  const Architecture& names_;
   Dialect dialect_;
+  const ConvertOptions& options_;
   Adaptation result_;
   Dropping dropping_;
-  std::vector<Assembly> assemblies_;
+  std::vector<std::vector<Assembly>> assemblies_;  // of each source
   std::map<Slot, Found> slots_;
+  FoldOrders orders_;
   std::map<std::string, Target> targets_;
-  std::map<std::string, OutputKind> kinds_;
+  std::map<std::string, Slot> slots_of_;
+  std::map<Slot, DType> usual_;
 };
+
+/// One source whose tensors keep their names and shapes.
+Adaptation keep_names(const OpenedPath& path, Dialect dialect, const ConvertOptions& options) {
+  Adaptation result;
+  result.outputs.push_back({OutputKind::model, {}});
+  Dropping dropping(options, result.left_out);
+  for (const Tensor& tensor : path.checkpoint->tensors) {
+    Target target = as_it_is(tensor);
+    target.is_linear = std::holds_alternative<Grouped>(tensor.encoding);
+    const auto assembly =
+        path.architecture == nullptr ? std::nullopt : path.architecture->parse(dialect, tensor.name, tensor.shape);
+    if (assembly && !assembly->pieces.empty()) {
+      const Slot& slot = assembly->pieces.front().slot;
+      if (dropping.drops(slot, tensor)) continue;
+      target.component = slot.component;
+      target.required = path.architecture->required_dtype(dialect, slot);
+      if (slot.component == Component::mtp) result.mtp_layers = std::max(result.mtp_layers, slot.layer + 1);
+    }
+    result.outputs.front().targets.push_back(std::move(target));
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -240,38 +366,27 @@ Target as_it_is(const Tensor& tensor) {
   return target;
 }
 
-Adaptation adapt(const Checkpoint& source, const Architecture* architecture, Dialect dialect,
+Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names, Dialect dialect,
                  const ConvertOptions& options) {
-  Adaptation result;
-  const std::vector<std::string> corrected = low_rank_names(source);
+  const std::vector<std::string> corrected = low_rank_names(sources);
   if (!corrected.empty() && !options.drop_eora) {
     throw refusal("the target cannot hold the low-rank (EoRA) factors of these modules", corrected,
                   "--drop eora leaves the factors out");
   }
+  const Checkpoint& first = *sources.front().checkpoint;
   // An adapter file holds factors of weights, not weights, and does not tell the sizes that names are checked against.
-  if (source.metadata.get_string("general.type") == "adapter") architecture = nullptr;
-  if (source.dialect == dialect || architecture == nullptr) {
-    if (source.dialect != dialect && dialect != Dialect::hf) {
+  const bool known = names != nullptr && first.metadata.get_string("general.type") != "adapter";
+  const bool same_dialect = sources.size() == 1 && first.dialect == dialect && !options.separate_mtp;
+  Adaptation result;
+  if (same_dialect || !known) {
+    if (first.dialect != dialect && (dialect != Dialect::hf || options.format == "gptq")) {
       throw Error(ErrorCode::unsupported, "the architecture is not known, so its tensors have no {} names",
                   name(dialect))
-          .at(source.path);
+          .at(first.path);
     }
-    result.outputs.push_back({OutputKind::model, {}});
-    Dropping dropping(options, result.left_out);
-    for (const Tensor& tensor : source.tensors) {
-      Target target = as_it_is(tensor);
-      const auto assembly =
-          architecture == nullptr ? std::nullopt : architecture->parse(dialect, tensor.name, tensor.shape);
-      if (assembly && !assembly->pieces.empty()) {
-        const Slot& slot = assembly->pieces.front().slot;
-        if (dropping.drops(slot, tensor)) continue;
-        target.component = slot.component;
-        target.required = architecture->required_dtype(dialect, slot);
-      }
-      result.outputs.front().targets.push_back(std::move(target));
-    }
+    result = keep_names(known ? sources.front() : OpenedPath{&first, nullptr}, dialect, options);
   } else {
-    result = Adapter(source, *architecture, dialect, options).run();
+    result = Adapter(sources, *names, dialect, options).run();
   }
   for (const std::string& name : corrected) result.left_out.push_back({name, "low-rank factors only, by --drop eora"});
   return result;

@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,7 +39,9 @@ struct Target {
   std::vector<TargetPiece> pieces;  ///< tile the matrix, in row order
   std::optional<DType> required;    ///< a dense type that the target's loaders insist on
   Component component = Component::other;
-  bool is_linear = false;  ///< the matrix of a module that quantizers take
+  bool is_linear = false;          ///< the matrix of a module that quantizers take
+  std::optional<DType> usual;      ///< as the target's own authors store it, where the source was made to store another
+  bool rounds_by_dialect = false;  ///< the target's own converter rounds here, and its runtimes expect that
   bool is_bare() const { return pieces.size() == 1 && pieces.front().view.is_identity(); }
 };
 
@@ -55,17 +60,27 @@ struct Adaptation {
   std::vector<OutputDraft> outputs;  ///< the model first
   std::vector<LeftOut> left_out;
   int mtp_layers = 0;  ///< counted from the tensors that are there
+  /// Column orders that make act-order modules contiguous, by the module's canonical weight name; see convert/fold.h.
+  std::map<std::string, std::vector<std::int32_t>> permutations;
+  /// Tensors that no file holds: values which the source carries for the way back.
+  std::vector<std::unique_ptr<const Tensor>> restored;
+};
+
+/// One opened path: a checkpoint may be spread over several (model, mmproj, adapter).
+struct OpenedPath {
+  const Checkpoint* checkpoint = nullptr;
+  const Architecture* architecture = nullptr;  ///< null when it is not known
 };
 
 /// A target that is one whole tensor under its own name and shape, which must outlive it.
 Target as_it_is(const Tensor& tensor);
 
-/// Maps every tensor of `source` to arrays in `dialect`. Without an architecture, or when the source speaks the dialect
+/// Maps every tensor of `sources`, together one model, to arrays in `dialect`, named by `names`. Without an architecture, or when the source speaks the dialect
 /// already, names and shapes stay as they are. Throws Error{refused} with the offenders when tensors would be lost that
 /// `options` does not allow to drop, Error{unsupported} for an unknown architecture in a target that needs one, and
-/// Error{malformed} when weights are missing that the target's loaders demand. `source` and `architecture` must outlive
-/// the result.
-Adaptation adapt(const Checkpoint& source, const Architecture* architecture, Dialect dialect,
+/// Error{malformed} when weights are missing that the target's loaders demand. All must outlive the
+/// result.
+Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names, Dialect dialect,
                  const ConvertOptions& options);
 
 }  // namespace regauge

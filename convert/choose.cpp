@@ -16,6 +16,8 @@
 namespace regauge {
 namespace {
 
+constexpr std::int64_t kSmallElements = 1 << 22;
+
 std::string encodings_of(const Target& target) {
   std::vector<std::string> seen;
   for (const TargetPiece& piece : target.pieces) {
@@ -79,15 +81,16 @@ class Chooser {
       wanted = options_.dtype ? options_.dtype : options_.dense;
     const auto* stored = std::get_if<Dense>(&encoding);
     const bool keeps = !wanted || (stored != nullptr && stored->dtype == *wanted);
+    const bool narrows = !wanted && target_.usual && target_.usual != stored_dtype() && is_small();
+    if (narrows && measure_dense(target_, *target_.usual).changed == 0)
+      return as_dense(*target_.usual, "as its authors store it, every value exactly");
     if (keeps && !cannot_copy(target_)) {
       if (auto step = copy(); holds(step)) return step;
     }
     if (!numbers) return Offender{fmt::format("{} has no {} encoding", encodings_of(target_), format_.name)};
     if (!wanted) {
-      wanted = stored != nullptr && (stored->dtype == DType::bf16 || stored->dtype == DType::f16) && one_encoding()
-                   ? stored->dtype
-                   : DType::f32;
       if (auto why = cannot_copy(target_); why && reason.empty()) reason = *why;
+      wanted = narrowest_dense(reason);
     }
     return as_dense(*wanted, reason);
   }
@@ -266,14 +269,49 @@ class Chooser {
     const bool exact = std::ranges::all_of(
         target_.pieces, [&](const TargetPiece& p) { return widens_exactly(p.tensor->encoding, dtype); });
     // A value change ends in f32 and rounds again when stored in less.
-    const bool changes = std::ranges::any_of(
-        target_.pieces, [](const TargetPiece& p) { return p.view.elementwise != Elementwise::none; });
-    Step step =
-        base(Route::reencode, dtype, exact && (!changes || dtype == DType::f32) ? Fidelity::values : Fidelity::rounded);
+    const bool changes = changes_values();
+    const bool known = target_.usual == dtype && is_small() && measure_dense(target_, dtype).changed == 0;
+    const bool kept = known || (exact && (!changes || (dtype == DType::f32 && counts_forward())));
+    Step step = base(Route::reencode, dtype, kept ? Fidelity::values : Fidelity::rounded);
     if (!holds(step)) return Offender{fmt::format("{} has no {} encoding", format_.name, name(dtype))};
     step.reason = std::move(reason);
     step.maker = make_dense(target_, dtype);
     return step;
+  }
+
+  std::optional<DType> stored_dtype() const {
+    const auto* dense = std::get_if<Dense>(&target_.pieces.front().tensor->encoding);
+    return dense == nullptr ? std::nullopt : std::optional(dense->dtype);
+  }
+
+  /// Vectors: their values may be looked at before anything is decided.
+  bool is_small() const { return target_.rows * target_.columns <= kSmallElements; }
+
+  /// The type for dense values whose convention or make-up changes, where nobody asked for one.
+  DType narrowest_dense(std::string& reason) const {
+    const auto stored = stored_dtype();
+    const bool short_type = (stored == DType::bf16 || stored == DType::f16) && one_encoding();
+    if (target_.rounds_by_dialect && short_type) {
+      if (!options_.require || *options_.require >= Fidelity::rounded) {
+        reason += " (dialect)";
+        return *stored;
+      }
+      return DType::f32;
+    }
+    if (target_.usual && is_small() && measure_dense(target_, *target_.usual).changed == 0) return *target_.usual;
+    return short_type && !changes_values() ? *stored : DType::f32;
+  }
+
+  /// 1 + w and -exp(w) are what all dialects compare by; the ways back need not hit.
+  bool counts_forward() const {
+    return std::ranges::none_of(target_.pieces, [](const TargetPiece& p) {
+      return p.view.elementwise == Elementwise::sub_one || p.view.elementwise == Elementwise::log_neg;
+    });
+  }
+
+  bool changes_values() const {
+    return std::ranges::any_of(target_.pieces,
+                               [](const TargetPiece& p) { return p.view.elementwise != Elementwise::none; });
   }
 
   bool one_encoding() const {

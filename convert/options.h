@@ -33,6 +33,8 @@ struct ConvertOptions {
   bool allow_rounded = false;  ///< codes are kept, scales and offsets may be rounded
   GptqLayout layout = GptqLayout::v1;
   std::optional<Fidelity> require;  ///< the whole run must be at least this good
+  bool fold = true;                 ///< reorder MLPs so that act-order of down projections goes away
+  bool separate_mtp = false;        ///< of a GGUF: the MTP block in a file of its own
   bool drop_vision = false;
   bool drop_mtp = false;
   bool drop_eora = false;

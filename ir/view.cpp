@@ -1,6 +1,7 @@
 #include "ir/view.h"
 
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 
@@ -60,13 +61,34 @@ std::optional<View> inverse(const View& view) {
   return out;
 }
 
+namespace {
+
+float negative_exponential(float value) noexcept { return static_cast<float>(-std::exp(static_cast<double>(value))); }
+
+/// The f32 whose -exp is `value`: the nearest to the logarithm, or a neighbour where only that gives `value` back (the
+/// logarithm was rounded, and where it is larger than 1 that rounding weighs more than the exponential's).
+float inverse_of_exponential(float value) noexcept {
+  const auto nearest = static_cast<float>(std::log(-static_cast<double>(value)));
+  float below = nearest;
+  float above = nearest;
+  for (int step = 0; step < 3; ++step) {
+    if (negative_exponential(below) == value) return below;
+    if (negative_exponential(above) == value) return above;
+    below = std::nextafter(below, -std::numeric_limits<float>::infinity());
+    above = std::nextafter(above, std::numeric_limits<float>::infinity());
+  }
+  return nearest;
+}
+
+}  // namespace
+
 float apply(Elementwise op, float value) noexcept {
   switch (op) {
     case Elementwise::none: return value;
     case Elementwise::add_one: return value + 1.0F;
     case Elementwise::sub_one: return value - 1.0F;
-    case Elementwise::neg_exp: return static_cast<float>(-std::exp(static_cast<double>(value)));
-    case Elementwise::log_neg: return static_cast<float>(std::log(-static_cast<double>(value)));
+    case Elementwise::neg_exp: return negative_exponential(value);
+    case Elementwise::log_neg: return inverse_of_exponential(value);
   }
   return value;
 }

@@ -78,7 +78,8 @@ class Architecture {
   /// From the canonical matrix to the one that `dialect` prescribes.
   virtual View convention(Dialect dialect, const Slot& slot) const = 0;
   /// From the canonical matrix to the one that this very checkpoint stores: convention() of its dialect, unless the
-  /// data's shapes show that it was never applied or applied already (an MLX directory with raw Hugging Face tensors).
+  /// data's shapes show that it was never applied or applied already (an MLX directory with raw Hugging Face tensors), and
+  /// column orders that the checkpoint records (models/permutations.h).
   virtual View stored_convention(const Slot& slot) const = 0;
   /// From the canonical matrix to the effective form, in which all dialects are compared: norms 1 + w, decay
   /// -exp(A_log).
@@ -90,6 +91,12 @@ class Architecture {
   /// The matrix of a Linear module of the text model or MTP, lm_head included: what low-rank factors may correct and
   /// quantizers take. Not the embedding, routers, the convolution and the vision tower.
   virtual bool is_linear(const Slot& slot) const = 0;
+
+  /// The weights whose rows meet the columns of `slot` element by element and go nowhere else (gate and up of an MLP for
+  /// its down projection): columns and rows may take any order together. Empty for others.
+  virtual std::vector<Slot> row_partners(const Slot& slot) const = 0;
+  /// The weight whose columns meet the rows of `slot`; the inverse of row_partners().
+  virtual std::optional<Slot> column_partner(const Slot& slot) const = 0;
 
   virtual std::vector<ExpectedSlot> expected() const = 0;
 

@@ -11,12 +11,6 @@
 
 namespace regauge {
 
-/// One opened path: a checkpoint may be spread over several (model, mmproj, adapter).
-struct OpenedPath {
-  const Checkpoint* checkpoint = nullptr;
-  const Architecture* architecture = nullptr;  ///< null when it is not known
-};
-
 /// Every slot of a model in effective form, ready to be read as f32: what all dialects map forward to, so that norms
 /// stored as w or 1 + w, heads in either order and -exp(A_log) compare as what they mean. By canonical name; tensors that
 /// are no slot stand under their own names, unchanged. Throws Error{malformed} when two paths hold the same slot.

@@ -22,7 +22,13 @@ Elementwise undo(Elementwise op) { return inverse(View{.rows = {}, .columns = {}
 
 class DenseRows final : public RowMaker {
  public:
-  DenseRows(const Target& target, DType dtype) : target_(target), dtype_(dtype) {}
+  DenseRows(const Target& target, DType dtype)
+      : target_(target), dtype_(dtype), op_(target.pieces.front().view.elementwise), back_(undo(op_)) {
+    for (const TargetPiece& piece : target.pieces) {
+      if (piece.view.elementwise != op_)
+        throw Error(ErrorCode::unsupported, "its parts take different changes of value").tensor(target.name);
+    }
+  }
 
   std::int64_t band_rows() const override { return rows_within(kBandBytes, target_.columns * 4, target_.rows); }
 
@@ -33,7 +39,7 @@ class DenseRows final : public RowMaker {
     for (const RowRun& run : row_runs(target_, rows)) {
       const auto source = decode(run, scratch);
       const auto to = std::span(scratch.row).subspan(static_cast<std::size_t>(run.target_row - rows.begin) * columns);
-      place(run, source, to, loss);
+      place(run, source, to);
     }
     store(scratch.row, out, loss);
   }
@@ -65,13 +71,12 @@ class DenseRows final : public RowMaker {
                  static_cast<std::size_t>(elements.size()));
   }
 
-  /// Takes columns, changes values, and puts them where they belong in the target rows.
-  void place(const RowRun& run, std::span<const float> source, std::span<float> out, Loss& loss) const {
+  /// Takes columns and puts them where they belong in the target rows, values as they are.
+  void place(const RowRun& run, std::span<const float> source, std::span<float> out) const {
     const auto source_row = static_cast<std::size_t>(run.piece->source_columns);
     const auto columns = source_columns(*run.piece);
     const AxisMap from = columns ? *columns : AxisMap::identity(run.piece->source_columns);
     const AxisMap to = run.piece->target_columns ? *run.piece->target_columns : AxisMap::identity(from.size());
-    const Elementwise op = run.piece->view.elementwise;
     for (std::int64_t r = 0; r < run.source.size(); ++r) {
       const auto row = source.subspan(static_cast<std::size_t>(r) * source_row, source_row);
       const auto target =
@@ -81,8 +86,7 @@ class DenseRows final : public RowMaker {
         std::int64_t at = gap.begin;
         const AxisMap wanted = from.slice(done, gap.length);
         for (const AxisMap::Run& part : wanted.runs()) {
-          change(op, row.subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.length)),
-                 target.subspan(static_cast<std::size_t>(at)), loss);
+          std::copy_n(row.begin() + part.begin, part.length, target.begin() + at);
           at += part.length;
         }
         done += gap.length;
@@ -90,35 +94,39 @@ class DenseRows final : public RowMaker {
     }
   }
 
-  static void change(Elementwise op, std::span<const float> from, std::span<float> to, Loss& loss) {
-    if (op == Elementwise::none) {
-      std::memcpy(to.data(), from.data(), from.size_bytes());
+  void store(std::span<const float> source, std::span<std::byte> out, Loss& loss) const {
+    if (dtype_ == DType::f32 && op_ == Elementwise::none) {
+      std::memcpy(out.data(), source.data(), out.size());
       return;
     }
-    const Elementwise back = undo(op);
-    for (std::size_t i = 0; i < from.size(); ++i) {
-      to[i] = apply(op, from[i]);
-      if (!same_value(apply(back, to[i]), from[i])) ++loss.irreversible;
+    for (std::size_t i = 0; i < source.size(); ++i) {
+      const float wanted = apply(op_, source[i]);
+      const float stored = put(wanted, out, i);
+      // What comes to be w must give back the 1 + w that it came from, and need not be the nearest number to w.
+      const bool counts_back = op_ == Elementwise::sub_one || op_ == Elementwise::log_neg;
+      const bool kept = counts_back ? same_value(apply(back_, stored), source[i]) : same_value(stored, wanted);
+      if (op_ != Elementwise::none && !counts_back && !same_value(apply(back_, stored), source[i])) ++loss.irreversible;
+      if (kept) continue;
+      ++loss.changed;
+      loss.worst = std::max(loss.worst, std::abs(static_cast<double>(stored) - static_cast<double>(wanted)));
     }
   }
 
-  void store(std::span<const float> values, std::span<std::byte> out, Loss& loss) const {
+  /// Stores one value and says what it became.
+  float put(float value, std::span<std::byte> out, std::size_t i) const {
     if (dtype_ == DType::f32) {
-      std::memcpy(out.data(), values.data(), out.size());
-      return;
+      store_le(out.data() + 4 * i, value);
+      return value;
     }
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const std::uint16_t bits = dtype_ == DType::bf16 ? f32_to_bf16(values[i]) : f32_to_f16(values[i]);
-      store_le(out.data() + 2 * i, bits);
-      const float stored = dtype_ == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
-      if (same_value(stored, values[i])) continue;
-      ++loss.changed;
-      loss.worst = std::max(loss.worst, std::abs(static_cast<double>(stored) - static_cast<double>(values[i])));
-    }
+    const std::uint16_t bits = dtype_ == DType::bf16 ? f32_to_bf16(value) : f32_to_f16(value);
+    store_le(out.data() + 2 * i, bits);
+    return dtype_ == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
   }
 
   const Target& target_;
   DType dtype_;
+  Elementwise op_;
+  Elementwise back_;
 };
 
 }  // namespace
@@ -142,6 +150,34 @@ RowMakerPtr make_dense(const Target& target, DType dtype) {
         .tensor(target.name);
   }
   return std::make_unique<DenseRows>(target, dtype);
+}
+
+Loss measure_dense(const Target& target, DType dtype) {
+  const RowMakerPtr maker = make_dense(target, dtype);
+  const std::int64_t height = maker->band_rows();
+  Scratch scratch;
+  Loss loss;
+  std::vector<std::byte> buffer;
+  for (std::int64_t row = 0; row < target.rows; row += height) {
+    const RowRange band{row, std::min(target.rows, row + height)};
+    buffer.resize(static_cast<std::size_t>(band.size() * target.columns * bits(dtype) / 8));
+    const std::span<std::byte> out(buffer);
+    maker->make(band, std::span(&out, 1), scratch, loss);
+  }
+  return loss;
+}
+
+bool same_values(const Target& first, const Target& second) {
+  if (first.rows * first.columns != second.rows * second.columns) return false;
+  const auto values_of = [](const Target& target) {
+    std::vector<float> values(static_cast<std::size_t>(target.rows * target.columns));
+    const std::span<std::byte> out = std::as_writable_bytes(std::span(values));
+    Scratch scratch;
+    Loss ignored;
+    make_dense(target, DType::f32)->make({0, target.rows}, std::span(&out, 1), scratch, ignored);
+    return values;
+  };
+  return std::ranges::equal(values_of(first), values_of(second), same_value);
 }
 
 }  // namespace regauge

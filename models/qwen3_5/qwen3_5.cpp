@@ -1,8 +1,10 @@
 #include "models/qwen3_5/qwen3_5.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
+#include "models/permutations.h"
 #include "models/qwen3_5/conventions.h"
 #include "models/qwen3_5/expected.h"
 #include "models/qwen3_5/gguf_keys.h"
@@ -58,7 +60,10 @@ Habits read_habits(const Config& config, const Checkpoint& checkpoint) {
 class Qwen35 final : public Architecture {
  public:
   Qwen35(Config config, const Checkpoint& checkpoint)
-      : config_(std::move(config)), dialect_(checkpoint.dialect), habits_(read_habits(config_, checkpoint)) {}
+      : config_(std::move(config)),
+        dialect_(checkpoint.dialect),
+        habits_(read_habits(config_, checkpoint)),
+        permutations_(read_permutations(checkpoint)) {}
 
   std::string_view family() const override { return config_.moe ? "qwen3_5_moe" : "qwen3_5"; }
   std::string label() const override {
@@ -107,9 +112,11 @@ class Qwen35 final : public Architecture {
     return {};
   }
   View stored_convention(const Slot& slot) const override {
-    if (dialect_ == Dialect::gguf) return convention(Dialect::gguf, slot);
-    const bool shifted = slot.component == Component::mtp ? habits_.mtp_norms_shifted : habits_.norms_shifted;
-    return shifted ? mlx_convention(kind_of(slot)) : View{};
+    const View view = convention_of_dialect(slot);
+    const View order = permuted(slot);
+    if (order.is_identity()) return view;
+    const Shape shape = slot_shape(slot);
+    return compose(order, view, shape.rows(), shape.columns());
   }
   View effective(const Slot& slot) const override {
     View view;
@@ -128,6 +135,24 @@ class Qwen35 final : public Architecture {
   }
   bool is_linear(const Slot& slot) const override { return kind_of(slot).linear; }
 
+  std::vector<Slot> row_partners(const Slot& slot) const override {
+    if (!slot.role.ends_with(kDown)) return {};
+    const std::string prefix = slot.role.substr(0, slot.role.size() - kDown.size());
+    std::vector<Slot> partners(2, slot);
+    partners[0].role = prefix + std::string(kGate);
+    partners[1].role = prefix + std::string(kUp);
+    return partners;
+  }
+  std::optional<Slot> column_partner(const Slot& slot) const override {
+    for (const std::string_view leaf : {kGate, kUp}) {
+      if (!slot.role.ends_with(leaf)) continue;
+      Slot partner = slot;
+      partner.role = slot.role.substr(0, slot.role.size() - leaf.size()) + std::string(kDown);
+      return partner;
+    }
+    return std::nullopt;
+  }
+
   std::vector<ExpectedSlot> expected() const override { return expected_slots(config_); }
 
   Metadata gguf_metadata(const Checkpoint& source, OutputKind kind, const GgufFacts& facts,
@@ -139,6 +164,40 @@ class Qwen35 final : public Architecture {
   }
 
  private:
+  static constexpr std::string_view kDown = "down_proj.weight";
+  static constexpr std::string_view kGate = "gate_proj.weight";
+  static constexpr std::string_view kUp = "up_proj.weight";
+
+  View convention_of_dialect(const Slot& slot) const {
+    if (dialect_ == Dialect::gguf) return convention(Dialect::gguf, slot);
+    const bool shifted = slot.component == Component::mtp ? habits_.mtp_norms_shifted : habits_.norms_shifted;
+    return shifted ? mlx_convention(kind_of(slot)) : View{};
+  }
+
+  /// The order in which this checkpoint keeps the columns or rows of `slot`, where it records one.
+  View permuted(const Slot& slot) const {
+    View view;
+    if (permutations_.empty()) return view;
+    if (const AxisMap* own = order_of(slot, columns_of(slot))) view.columns = *own;
+    if (const auto other = column_partner(slot)) {
+      if (const AxisMap* order = order_of(*other, slot_shape(slot).rows())) view.rows = *order;
+    }
+    return view;
+  }
+
+  std::int64_t columns_of(const Slot& slot) const { return slot_shape(slot).columns(); }
+
+  const AxisMap* order_of(const Slot& slot, std::int64_t size) const {
+    const auto found = permutations_.find(canonical_name(slot));
+    if (found == permutations_.end()) return nullptr;
+    if (found->second.size() != size) {
+      throw Error(ErrorCode::malformed, "the recorded column order has {} entries, the weight {} columns",
+                  found->second.size(), size)
+          .tensor(found->first);
+    }
+    return &found->second;
+  }
+
   std::optional<Target> parse_name(Dialect dialect, std::string_view name) const {
     return dialect == Dialect::gguf ? parse_gguf_name(config_, name) : parse_safetensors_name(config_, name);
   }
@@ -154,6 +213,7 @@ class Qwen35 final : public Architecture {
   Config config_;
   Dialect dialect_;
   Habits habits_;
+  std::map<std::string, AxisMap> permutations_;
 };
 
 /// A string of `object`, or "" for anything else: looking for our name in a foreign configuration must not fail.
