@@ -20,10 +20,8 @@ ErrorCode code_of(std::string_view hf_name) {
 }
 
 TEST(OriginalValues, LieUnderTheHuggingFaceNameWithTheirTypeBeside) {
-  EXPECT_EQ(original_values_key(kNorm),
-            "regauge.original.model.language_model.layers.0.input_layernorm.weight");
-  EXPECT_EQ(original_type_key(kNorm),
-            "regauge.original.model.language_model.layers.0.input_layernorm.weight.type");
+  EXPECT_EQ(original_values_key(kNorm), "regauge.original.model.language_model.layers.0.input_layernorm.weight");
+  EXPECT_EQ(original_type_key(kNorm), "regauge.original.model.language_model.layers.0.input_layernorm.weight.type");
 }
 
 TEST(OriginalValues, KeysAreTakenApartAgain) {
