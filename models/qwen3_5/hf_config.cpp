@@ -1,25 +1,18 @@
 #include "models/qwen3_5/hf_config.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "models/gguf_general.h"
-#include "models/gguf_vocabulary.h"
-#include "models/hf_tokenizer.h"
 
 namespace regauge::qwen3_5 {
 namespace {
 
 constexpr std::string_view kFile = "config.json";
 constexpr std::string_view kGuessed = "config-guessed";
-constexpr std::string_view kEndOfText = "<|endoftext|>";
-
-std::string_view architecture_of(const Config& config) { return config.moe ? "qwen35moe" : "qwen35"; }
 
 /// As torch and config.json call it.
 std::string_view torch_name(DType dtype) {
@@ -36,30 +29,6 @@ Json number(double value) {
   constexpr double kExact = 9007199254740992.0;  // 2^53
   if (std::abs(value) < kExact && std::trunc(value) == value) return static_cast<std::int64_t>(value);
   return value;
-}
-
-/// What makes one configuration: the sizes, the tokens, and what will be written beside it.
-struct Source {
-  const Config& config;
-  const VisionConfig* vision;
-  const std::optional<GgufVocabulary>& vocabulary;
-  const Metadata& keys;
-  const HfFacts& facts;
-  bool dedicated_embeddings;  ///< an MTP layer brings an embedding of its own
-};
-
-std::optional<std::int64_t> added_id(const Source& source, std::string_view text) {
-  const AddedToken* token = source.vocabulary ? source.vocabulary->find_added(text) : nullptr;
-  return token == nullptr ? std::nullopt : std::optional(token->id);
-}
-
-/// The ids that end a text: the chat's and the document's. Null without a tokenizer.
-Json end_ids(const Source& source) {
-  const SpecialId* eos = source.vocabulary ? source.vocabulary->find_special("eos") : nullptr;
-  if (eos == nullptr) return nullptr;
-  const auto document = added_id(source, kEndOfText);
-  if (document && *document != eos->id) return Json::array({eos->id, *document});
-  return eos->id;
 }
 
 /// Bounds of config_from_json(), so that what is written here opens again.
@@ -121,7 +90,7 @@ Json layer_types(const Config& config) {
 }
 
 /// The ids that text_config gives: where the document ends, and those of tokens that only config.json can name.
-std::map<std::string, Json> config_ids(const Source& source) {
+std::map<std::string, Json> config_ids(const HfSource& source) {
   std::map<std::string, Json> ids;
   if (!source.vocabulary) return ids;
   for (const SpecialId& special : source.vocabulary->special_ids) {
@@ -130,14 +99,14 @@ std::map<std::string, Json> config_ids(const Source& source) {
       ids[key] = special.id;
     } else if (special.type == "eos") {
       // Published configurations end a document here, while tokenizer_config.json ends a chat's turn.
-      ids[key] = added_id(source, kEndOfText).value_or(special.id);
+      ids[key] = source.added_id(kEndOfText).value_or(special.id);
     }
   }
   return ids;
 }
 
 // Names, order and constants: Qwen/Qwen3.5-27B and Qwen/Qwen3.5-35B-A3B config.json.
-Json text_config(const Source& source) {
+Json text_config(const HfSource& source) {
   const Config& config = source.config;
   std::map<std::string, Json> ids = config_ids(source);
   Json text = Json::object();
@@ -215,8 +184,8 @@ Json vision_config(const VisionConfig& vision, bool moe) {
 }
 
 /// Puts the id of an added token, which only its text tells.
-void put_token_id(const Source& source, std::string_view key, std::string_view text, Json& root, Findings& findings) {
-  if (const auto id = added_id(source, text)) {
+void put_token_id(const HfSource& source, std::string_view key, std::string_view text, Json& root, Findings& findings) {
+  if (const auto id = source.added_id(text)) {
     root[std::string(key)] = *id;
   } else if (source.vision != nullptr) {
     note_guess(findings, Severity::warning, "config-incomplete",
@@ -235,7 +204,7 @@ std::string class_name(const Config& config, std::string_view task) {
 constexpr std::string_view kTransformers = "4.57.0.dev0";
 
 /// The text class keeps everything at the root.
-Json flat_config(const Source& source) {
+Json flat_config(const HfSource& source) {
   Json root = Json::object();
   root["architectures"] = Json::array({class_name(source.config, "CausalLM")});
   const Json text = text_config(source);
@@ -245,13 +214,13 @@ Json flat_config(const Source& source) {
   return root;
 }
 
-Json nested_config(const Source& source, Findings& findings) {
+Json nested_config(const HfSource& source, Findings& findings) {
   const Config& config = source.config;
   Json root = Json::object();
   root["architectures"] = Json::array({class_name(config, "ConditionalGeneration")});
   if (source.facts.target == Dialect::mlx) {
     // mlx-lm takes the ids that end a text from here. Source: ml-explore/mlx-lm mlx_lm/utils.py, load_config.
-    if (Json ids = end_ids(source); !ids.is_null()) root["eos_token_id"] = std::move(ids);
+    if (Json ids = source.end_ids(); !ids.is_null()) root["eos_token_id"] = std::move(ids);
   }
   put_token_id(source, "image_token_id", "<|image_pad|>", root, findings);
   root["model_type"] = config.moe ? "qwen3_5_moe" : "qwen3_5";
@@ -265,7 +234,7 @@ Json nested_config(const Source& source, Findings& findings) {
   return root;
 }
 
-void note_config_guesses(const Source& source, Findings& findings) {
+void note_config_guesses(const HfSource& source, Findings& findings) {
   std::string constants =
       "attention_bias, attention_dropout, hidden_act, initializer_range, mamba_ssm_dtype, mlp_only_layers, "
       "mrope_interleaved, transformers_version, use_cache";
@@ -283,8 +252,8 @@ void note_config_guesses(const Source& source, Findings& findings) {
           "0.25 is written, as published; llama.cpp rotates the whole head");
   missing("rope.dimension_sections", "mrope_section", "left out, and readers take 11, 11, 10");
   missing("attention.layer_norm_rms_epsilon", "rms_norm_eps", "1e-06 is written, as published");
-  const SpecialId* eos = source.vocabulary ? source.vocabulary->find_special("eos") : nullptr;
-  if (eos != nullptr && !eos->in_config && added_id(source, kEndOfText).value_or(eos->id) != eos->id) {
+  const SpecialId* eos = source.find_special("eos");
+  if (eos != nullptr && !eos->in_config && source.added_id(kEndOfText).value_or(eos->id) != eos->id) {
     note_guess(findings, Severity::note, kGuessed,
                "the id of <|endoftext|> is written, as published; the key's end of a chat's turn is in "
                "tokenizer_config.json",
@@ -292,146 +261,27 @@ void note_config_guesses(const Source& source, Findings& findings) {
   }
 }
 
-/// Keys in alphabetical order, as transformers saves them; nothing when there is nothing to say.
-std::optional<TextFile> generation_config(const Source& source, Findings& findings) {
-  constexpr std::string_view kGeneration = "generation_config.json";
-  std::map<std::string, Json> entries;
-  const Json sampling = sampling_entries(source.keys, findings);
-  for (const auto& [key, value] : sampling.get_ref<const Json::object_t&>()) entries[key] = value;
-  if (!entries.empty()) {
-    const auto temperature = entries.find("temperature");
-    entries["do_sample"] = temperature == entries.end() || temperature->second > 0.0;
-    note_guess(findings, Severity::note, kGuessed, "no key says it: sampling parameters are there to be used",
-               kGeneration, "do_sample");
-  }
-  if (Json ids = end_ids(source); !ids.is_null()) {
-    if (ids.is_array()) {
-      note_guess(findings, Severity::note, kGuessed,
-                 "<|endoftext|> ends a text beside the key's token, as in published files", kGeneration,
-                 "eos_token_id");
-    }
-    entries["eos_token_id"] = std::move(ids);
-  }
-  for (const std::string_view type : {"bos", "pad"}) {
-    const SpecialId* special = source.vocabulary ? source.vocabulary->find_special(type) : nullptr;
-    if (special != nullptr) entries[fmt::format("{}_token_id", type)] = special->id;
-  }
-  if (entries.empty()) return std::nullopt;
-  Json json = Json::object();
-  for (auto& [key, value] : entries) json[key] = std::move(value);
-  return TextFile{std::string(kGeneration), render_json(json, 2) + "\n"};
-}
-
-bool is_general_key(std::string_view key) {
-  constexpr std::array<std::string_view, 7> kMadeAnew{
-      "general.architecture",         "general.type",     "general.name", "general.size_label", "general.file_type",
-      "general.quantization_version", "general.alignment"};
-  return std::ranges::find(kMadeAnew, key) != kMadeAnew.end() || key.starts_with("general.sampling.");
-}
-
-/// Every key that config_from_gguf() reads, behind the architecture's name.
-bool is_model_key(std::string_view leaf) {
-  constexpr std::array<std::string_view, 32> kRead{"block_count",
-                                                   "context_length",
-                                                   "embedding_length",
-                                                   "feed_forward_length",
-                                                   "attention.head_count",
-                                                   "attention.head_count_kv",
-                                                   "attention.key_length",
-                                                   "attention.value_length",
-                                                   "attention.layer_norm_rms_epsilon",
-                                                   "attention.recurrent_layers",
-                                                   "rope.dimension_sections",
-                                                   "rope.dimension_count",
-                                                   "rope.freq_base",
-                                                   "rope.scaling.type",
-                                                   "rope.scaling.factor",
-                                                   "rope.scaling.original_context_length",
-                                                   "rope.scaling.yarn_ext_factor",
-                                                   "rope.scaling.yarn_attn_factor",
-                                                   "rope.scaling.yarn_beta_fast",
-                                                   "rope.scaling.yarn_beta_slow",
-                                                   "expert_count",
-                                                   "expert_used_count",
-                                                   "expert_feed_forward_length",
-                                                   "expert_shared_feed_forward_length",
-                                                   "nextn_predict_layers",
-                                                   "ssm.conv_kernel",
-                                                   "ssm.state_size",
-                                                   "ssm.group_count",
-                                                   "ssm.time_step_rank",
-                                                   "ssm.inner_size",
-                                                   "full_attention_interval",
-                                                   "vocab_size"};
-  return std::ranges::find(kRead, leaf) != kRead.end();
-}
-
-bool is_tower_key(std::string_view key) {
-  constexpr std::array<std::string_view, 17> kRead{"clip.has_vision_encoder",
-                                                   "clip.projector_type",
-                                                   "clip.use_gelu",
-                                                   "clip.vision.projection_dim",
-                                                   "clip.vision.image_size",
-                                                   "clip.vision.image_min_pixels",
-                                                   "clip.vision.image_max_pixels",
-                                                   "clip.vision.patch_size",
-                                                   "clip.vision.embedding_length",
-                                                   "clip.vision.feed_forward_length",
-                                                   "clip.vision.block_count",
-                                                   "clip.vision.attention.head_count",
-                                                   "clip.vision.attention.layer_norm_epsilon",
-                                                   "clip.vision.image_mean",
-                                                   "clip.vision.image_std",
-                                                   "clip.vision.spatial_merge_size",
-                                                   "clip.vision.is_deepstack_layers"};
-  return std::ranges::find(kRead, key) != kRead.end();
-}
-
-void note_left_out(const Source& source, const Checkpoint& model, Findings& findings) {
-  const std::string prefix = std::string(architecture_of(source.config)) + ".";
-  note_left_out_keys(
-      model,
-      [&prefix](std::string_view key) {
-        if (key.starts_with(prefix)) return is_model_key(key.substr(prefix.size()));
-        return is_general_key(key) || is_tokenizer_key(key);
-      },
-      findings);
-  if (source.facts.vision == nullptr) return;
-  note_left_out_keys(
-      *source.facts.vision, [](std::string_view key) { return is_general_key(key) || is_tower_key(key); }, findings);
-}
-
-bool has_dedicated_embeddings(const Checkpoint& model) {
-  return std::ranges::any_of(
-      model.arrays, [](const std::string& name) { return name.ends_with(".nextn.embed_tokens.weight"); },
-      &StoredArray::name);
-}
-
 }  // namespace
 
-std::vector<TextFile> make_hf_files(const Config& config, const VisionConfig* vision, const Checkpoint& model,
-                                    const HfFacts& facts, Findings& findings) {
-  if (facts.mtp_layers < 0 || facts.mtp_layers > kMaxMtpLayers || config.layers + facts.mtp_layers > kMaxLayers) {
-    throw Error(ErrorCode::internal, "{} MTP layers", facts.mtp_layers);
-  }
-  const std::optional<GgufVocabulary> vocabulary = read_gguf_vocabulary(model, "qwen35", findings);
-  const Source source{config,         vision, vocabulary,
-                      model.metadata, facts,  facts.mtp_layers > 0 && has_dedicated_embeddings(model)};
-  const bool flat = facts.target == Dialect::hf && vision == nullptr;
-  std::vector<TextFile> files;
-  // Indented as the published file, of which this is the exact image.
-  files.push_back({std::string(kFile), render_json(flat ? flat_config(source) : nested_config(source, findings), 4)});
+std::string_view architecture_of(const Config& config) { return config.moe ? "qwen35moe" : "qwen35"; }
+
+std::optional<std::int64_t> HfSource::added_id(std::string_view text) const {
+  const AddedToken* token = vocabulary ? vocabulary->find_added(text) : nullptr;
+  return token == nullptr ? std::nullopt : std::optional(token->id);
+}
+
+Json HfSource::end_ids() const {
+  const SpecialId* eos = find_special("eos");
+  if (eos == nullptr) return nullptr;
+  const auto document = added_id(kEndOfText);
+  if (document && *document != eos->id) return Json::array({eos->id, *document});
+  return eos->id;
+}
+
+Json hf_config(const HfSource& source, Findings& findings) {
   note_config_guesses(source, findings);
-  if (auto generation = generation_config(source, findings)) files.push_back(*std::move(generation));
-  if (vocabulary) {
-    for (TextFile& file : hf_tokenizer_files(model, *vocabulary, facts.target, config.context, findings)) {
-      files.push_back(std::move(file));
-    }
-  }
-  if (vision != nullptr) append_processor_files(*vision, *facts.vision, files, findings);
-  note_left_out(source, model, findings);
-  std::ranges::sort(files, {}, &TextFile::name);
-  return files;
+  const bool flat = source.facts.target == Dialect::hf && source.vision == nullptr;
+  return flat ? flat_config(source) : nested_config(source, findings);
 }
 
 }  // namespace regauge::qwen3_5

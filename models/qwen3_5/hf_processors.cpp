@@ -54,6 +54,24 @@ Json processor(const VisionConfig& vision, const Metadata& keys, const Pixels& p
           {"processor_class", "Qwen3VLProcessor"}};
 }
 
+/// What the tower's keys may say and no configuration can.
+void note_fixed_values(const Metadata& keys, Findings& findings) {
+  constexpr std::string_view kGelu = "clip.use_gelu";
+  constexpr std::string_view kEpsilon = "clip.vision.attention.layer_norm_epsilon";
+  if (!keys.get_bool(kGelu).value_or(true)) {
+    note_guess(findings, Severity::warning, "config-guessed",
+               "the key names another activation than GELU, which is all that the family's tower has", "config.json",
+               kGelu);
+  }
+  // Source: huggingface/transformers src/transformers/models/qwen3_vl/modeling_qwen3_vl.py, LayerNorm(eps=1e-6).
+  constexpr float kFamilyEpsilon = 1e-6F;
+  const double epsilon = keys.get_float(kEpsilon).value_or(static_cast<double>(kFamilyEpsilon));
+  if (epsilon != static_cast<double>(kFamilyEpsilon) && epsilon != 1e-6) {
+    note_guess(findings, Severity::warning, "config-guessed",
+               "the key's epsilon has no entry in a configuration: readers take 1e-06", "config.json", kEpsilon);
+  }
+}
+
 }  // namespace
 
 // Order, indentation and constants are those of the published files: for the tower of the large models both come out byte
@@ -61,6 +79,7 @@ Json processor(const VisionConfig& vision, const Metadata& keys, const Pixels& p
 void append_processor_files(const VisionConfig& vision, const Checkpoint& mmproj, std::vector<TextFile>& files,
                             Findings& findings) {
   try {
+    note_fixed_values(mmproj.metadata, findings);
     Json images = processor(vision, mmproj.metadata, image_pixels(mmproj.metadata, findings));
     images["image_processor_type"] = "Qwen2VLImageProcessorFast";
     Json videos = processor(vision, mmproj.metadata, kVideoPixels);
