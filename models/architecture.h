@@ -10,6 +10,7 @@
 #include "ir/checkpoint.h"
 #include "ir/slot.h"
 #include "ir/view.h"
+#include "models/hf_files.h"
 
 namespace regauge {
 
@@ -105,6 +106,18 @@ class Architecture {
   /// for sidecars that contradict themselves and Error{not_found} for what the target cannot do without.
   virtual Metadata gguf_metadata(const Checkpoint& source, OutputKind kind, const GgufFacts& facts,
                                  Findings& findings) const = 0;
+
+  /// The inverse: the text files of a Hugging Face or MLX directory made from `model`, the GGUF checkpoint of a model
+  /// that this architecture is bound to. config.json, tokenizer and chat templates, generation_config.json, and with
+  /// facts.vision the processors' files; files come by ascending name, unsafe names do not. Without facts.vision the hf
+  /// configuration is that of the text class (flat, "Qwen3_5ForCausalLM"), and place() of the architecture that
+  /// recognise() makes of it gives that class's names; the mlx one stays nested, as mlx-lm has it. What no key says is
+  /// appended to `findings` ("config-guessed", "tokenizer-guessed"), as is every key that is left out.
+  ///
+  /// Throws Error{malformed} naming the key for keys that contradict themselves, Error{unsupported} for tokenizers and
+  /// rope scalings that cannot be said in those files, Error{invalid} when facts.vision is no vision tower of this
+  /// model.
+  virtual std::vector<TextFile> hf_files(const Checkpoint& model, const HfFacts& facts, Findings& findings) const = 0;
 };
 
 /// The architecture of a checkpoint, from config.json or GGUF keys; nothing when it is none that we know. Throws

@@ -8,9 +8,13 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "base/text.h"
+#include "models/hf_files.h"
 
 namespace regauge {
 namespace {
+
+constexpr std::string_view kGenerationConfig = "generation_config.json";
 
 enum class SamplingType : std::uint8_t { text, whole, real };
 
@@ -52,7 +56,49 @@ std::optional<MetaValue> sampling_value(const Json& config, std::string_view nam
   return std::nullopt;
 }
 
+/// As JSON, when the key is there. Files of other writers may hold a number of any width.
+std::optional<Json> sampling_entry(const Metadata& gguf, const std::string& key, SamplingType type) {
+  switch (type) {
+    case SamplingType::text:
+      if (auto text = gguf.get_string(key)) {
+        if (!is_utf8(*text)) throw Error(ErrorCode::malformed, "not valid UTF-8").tensor(key);
+        return Json(*std::move(text));
+      }
+      break;
+    case SamplingType::whole:
+      // Mirostat and the penalties' window may be negative: -1 is the whole context.
+      if (const MetaValue* value = gguf.find(key); value != nullptr) {
+        if (const auto* number = std::get_if<std::int32_t>(value)) return Json(*number);
+        const std::uint64_t wide = *gguf.get_uint(key);
+        if (wide > static_cast<std::uint64_t>(std::numeric_limits<std::int32_t>::max())) {
+          throw Error(ErrorCode::malformed, "{} does not fit a 32-bit key", wide).tensor(key);
+        }
+        return Json(wide);
+      }
+      break;
+    case SamplingType::real:
+      if (const auto real = gguf.get_float(key)) return Json(decimal(*real, key));
+      break;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
+
+Json sampling_entries(const Metadata& gguf, Findings& findings) {
+  Json entries = Json::object();
+  for (const SamplingKey& one : kSampling) {
+    const std::string key = "general.sampling." + std::string(one.key);
+    try {
+      auto value = sampling_entry(gguf, key, one.type);
+      if (value) entries[std::string(one.transformers.empty() ? one.json : one.transformers)] = *std::move(value);
+    } catch (const Error& error) {
+      note_guess(findings, Severity::warning, "sampling-key-unreadable",
+                 fmt::format("a sampling default is left out: {}", error.message()), kGenerationConfig, key);
+    }
+  }
+  return entries;
+}
 
 std::uint32_t to_u32(std::int64_t value, std::string_view key) {
   if (value < 0 || value > std::numeric_limits<std::uint32_t>::max()) {
@@ -88,9 +134,8 @@ std::optional<Json> json_sidecar(const Checkpoint& source, std::string_view name
 }
 
 void append_sampling_keys(const Checkpoint& source, Metadata& keys, Findings& findings) {
-  constexpr std::string_view kFile = "generation_config.json";
   try {
-    const auto config = json_sidecar(source, kFile, kMaxConfigBytes);
+    const auto config = json_sidecar(source, kGenerationConfig, kMaxConfigBytes);
     if (!config) return;
     std::vector<Metadata::Entry> found;
     for (const SamplingKey& one : kSampling) {
@@ -104,7 +149,7 @@ void append_sampling_keys(const Checkpoint& source, Metadata& keys, Findings& fi
     finding.severity = Severity::warning;
     finding.code = "generation-config-unreadable";
     finding.message = fmt::format("no sampling defaults are written: {}", error.message());
-    finding.file = kFile;
+    finding.file = kGenerationConfig;
     findings.push_back(std::move(finding));
   }
 }

@@ -1,7 +1,6 @@
 #include "models/tokenizer_gguf.h"
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -12,42 +11,11 @@
 #include "base/limits.h"
 #include "base/text.h"
 #include "models/gguf_general.h"
+#include "models/tokenizer_conventions.h"
 #include "models/tokenizer_files.h"
 
 namespace regauge {
 namespace {
-
-/// Source: ggml-org/llama.cpp include/llama.h, llama_token_type.
-enum class TokenType : std::int32_t { normal = 1, control = 3, user_defined = 4, unused = 5 };
-
-struct PreTokenizer {
-  std::string_view regex;
-  std::string_view name;
-};
-
-// The converter knows pre-tokenizers by a hash over the ids of a test sentence, which differs between vocabularies. The
-// splitting regex says the same thing directly: Qwen3.5 counts combining marks as letters, Qwen2 and 3 do not.
-// Source: huggingface/transformers src/transformers/models/{qwen3_5,qwen2}/tokenization_*.py, PRETOKENIZE_REGEX.
-constexpr std::array kPreTokenizers{
-    PreTokenizer{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|)"
-                 R"(\s*[\r\n]+|\s+(?!\S)|\s+)",
-                 "qwen35"},
-    PreTokenizer{R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
-                 R"(\s*[\r\n]+|\s+(?!\S)|\s+)",
-                 "qwen2"},
-};
-
-struct SpecialToken {
-  std::string_view type;  ///< in tokenizer_config.json "<type>_token", in config.json "<type>_token_id"
-  std::string_view key;   ///< empty: llama.cpp has no key for it
-};
-
-// In the order in which SpecialVocab looks; "seperator" is spelled so in the format.
-constexpr std::array kSpecialTokens{
-    SpecialToken{"bos", "tokenizer.ggml.bos_token_id"},     SpecialToken{"eos", "tokenizer.ggml.eos_token_id"},
-    SpecialToken{"unk", "tokenizer.ggml.unknown_token_id"}, SpecialToken{"sep", "tokenizer.ggml.seperator_token_id"},
-    SpecialToken{"pad", "tokenizer.ggml.padding_token_id"}, SpecialToken{"mask", "tokenizer.ggml.mask_token_id"},
-};
 
 void add_finding(Findings& findings, Severity severity, std::string_view code, std::string message,
                  std::string_view file) {
@@ -57,14 +25,6 @@ void add_finding(Findings& findings, Severity severity, std::string_view code, s
   finding.message = std::move(message);
   finding.file = file;
   findings.push_back(std::move(finding));
-}
-
-/// Source: ggml-org/llama.cpp conversion/base.py, does_token_look_special.
-bool looks_special(std::string_view text) {
-  if (text == "<pad>" || text == "<mask>" || text == "<2mass>" || text == "[@BOS@]") return true;
-  if (text.starts_with("<|") && text.ends_with("|>")) return true;
-  if (text.starts_with("<\xEF\xBD\x9C") && text.ends_with("\xEF\xBD\x9C>")) return true;  // with full-width bars
-  return text.starts_with("<unused") && text.ends_with(">");
 }
 
 /// SentencePiece's mark for a space, which user-defined tokens carry into llama.cpp as a plain one.

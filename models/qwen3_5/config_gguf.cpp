@@ -27,6 +27,7 @@ class Keys {
     return bounded(*found, full(key), max);
   }
   std::optional<double> number(std::string_view key) const { return metadata_.get_float(full(key)); }
+  std::optional<std::string> text(std::string_view key) const { return metadata_.get_string(full(key)); }
   const MetaArray* array(std::string_view key) const { return metadata_.get_array(full(key)); }
   const MetaValue* value(std::string_view key) const { return metadata_.find(full(key)); }
 
@@ -88,6 +89,19 @@ void read_layers(const Keys& keys, Config& config) {
   }
 }
 
+/// Source: ggml-org/llama.cpp gguf-py/gguf/constants.py, Keys.Rope.
+void read_rope_scaling(const Keys& keys, RopeScaling& scaling) {
+  const std::string type = keys.text("rope.scaling.type").value_or("none");
+  if (type == "none") return;
+  scaling.type = type;
+  scaling.factor = keys.number("rope.scaling.factor");
+  scaling.original_context = keys.integer("rope.scaling.original_context_length");
+  scaling.extrapolation_factor = keys.number("rope.scaling.yarn_ext_factor");
+  scaling.attention_factor = keys.number("rope.scaling.yarn_attn_factor");
+  scaling.beta_fast = keys.number("rope.scaling.yarn_beta_fast");
+  scaling.beta_slow = keys.number("rope.scaling.yarn_beta_slow");
+}
+
 /// The vocabulary is as long as the token list; files without a tokenizer say it in a key of their own.
 std::int64_t vocabulary(const Keys& keys, const Checkpoint& checkpoint) {
   if (const MetaArray* tokens = checkpoint.metadata.get_array("tokenizer.ggml.tokens"); tokens && tokens->size() > 0) {
@@ -146,6 +160,7 @@ void read_text(const Checkpoint& checkpoint, std::string_view architecture, Conf
     }
     config.mrope = integers(*sections, keys.full("rope.dimension_sections"));
   }
+  read_rope_scaling(keys, config.scaling);
   config.tied = checkpoint.find_array("output.weight") == nullptr;
 }
 

@@ -8,6 +8,7 @@
 #include "models/qwen3_5/conventions.h"
 #include "models/qwen3_5/expected.h"
 #include "models/qwen3_5/gguf_keys.h"
+#include "models/qwen3_5/hf_config.h"
 #include "models/qwen3_5/sizes.h"
 #include "models/qwen3_5/slots.h"
 
@@ -44,6 +45,10 @@ Habits read_habits(const Config& config, const Checkpoint& checkpoint) {
   const bool below_model =
       any([](const std::string& name) { return name.starts_with("model.layers.") || name == "model.norm.weight"; });
   if (below_model && !below_language_model) habits.variant = HfVariant::text_only;
+  // Before any array is there, as in a directory yet to be written, the configuration decides: the text class keeps its
+  // sizes at the root.
+  const bool flat = checkpoint.config && checkpoint.config->is_object() && !checkpoint.config->contains("text_config");
+  if (checkpoint.tensors.empty() && flat) habits.variant = HfVariant::text_only;
 
   const bool mlx = checkpoint.dialect == Dialect::mlx;
   habits.norms_shifted = convolutions_are_converted(config, checkpoint).value_or(mlx);
@@ -55,6 +60,20 @@ Habits read_habits(const Config& config, const Checkpoint& checkpoint) {
   });
   habits.mtp_norms_shifted = habits.norms_shifted && !raw_mtp;
   return habits;
+}
+
+/// Qwen3-VL's towers have the same projector type; theirs are marked by DeepStack layers.
+bool is_own_tower(const Checkpoint& checkpoint) {
+  const MetaValue* projector = checkpoint.metadata.find("clip.projector_type");
+  if (projector == nullptr || *projector != MetaValue(std::string("qwen3vl_merger"))) return false;
+  const MetaValue* layers = checkpoint.metadata.find("clip.vision.is_deepstack_layers");
+  const auto* flags = layers == nullptr ? nullptr : std::get_if<MetaArray>(layers);
+  if (flags != nullptr) {
+    const auto* bytes = std::get_if<std::vector<std::uint8_t>>(&flags->values);
+    if (bytes != nullptr && std::ranges::any_of(*bytes, [](std::uint8_t flag) { return flag != 0; })) return false;
+  }
+  return std::ranges::none_of(checkpoint.arrays,
+                              [](const StoredArray& array) { return array.name.starts_with("v.deepstack."); });
 }
 
 class Qwen35 final : public Architecture {
@@ -163,6 +182,19 @@ class Qwen35 final : public Architecture {
     return make_gguf_keys(config_, source, kind, facts, findings);
   }
 
+  std::vector<TextFile> hf_files(const Checkpoint& model, const HfFacts& facts, Findings& findings) const override {
+    if (model.dialect != Dialect::gguf || facts.target == Dialect::gguf || !config_.text || !config_.sizes_known) {
+      throw Error(ErrorCode::internal, "files of a directory are made from the keys of a GGUF model").at(model.path);
+    }
+    try {
+      const auto vision = facts.vision == nullptr ? std::nullopt : tower_of(*facts.vision);
+      return make_hf_files(config_, vision ? &*vision : nullptr, model, facts, findings);
+    } catch (Error& error) {
+      error.at(model.files.empty() ? model.path : model.files.front().name);
+      throw;
+    }
+  }
+
  private:
   static constexpr std::string_view kDown = "down_proj.weight";
   static constexpr std::string_view kGate = "gate_proj.weight";
@@ -200,6 +232,21 @@ class Qwen35 final : public Architecture {
 
   std::optional<Target> parse_name(Dialect dialect, std::string_view name) const {
     return dialect == Dialect::gguf ? parse_gguf_name(config_, name) : parse_safetensors_name(config_, name);
+  }
+
+  /// The tower of an mmproj file, which has to end in vectors of our width.
+  std::optional<VisionConfig> tower_of(const Checkpoint& mmproj) const {
+    const std::string_view file = mmproj.files.empty() ? mmproj.path : mmproj.files.front().name;
+    if (mmproj.metadata.get_string("general.architecture") != "clip" || !is_own_tower(mmproj)) {
+      throw Error(ErrorCode::invalid, "no vision tower of Qwen3.5").at(file);
+    }
+    const Config tower = config_from_gguf(mmproj, "clip");
+    if (tower.vision->out_hidden != config_.hidden) {
+      throw Error(ErrorCode::invalid, "the vision tower ends in vectors of {}, the model takes {}",
+                  tower.vision->out_hidden, config_.hidden)
+          .at(file);
+    }
+    return tower.vision;
   }
 
   const SlotKind& kind_of(const Slot& slot) const {
@@ -244,20 +291,6 @@ std::string claimed_name(const Json& config) {
     }
   }
   return {};
-}
-
-/// Qwen3-VL's towers have the same projector type; theirs are marked by DeepStack layers.
-bool is_own_tower(const Checkpoint& checkpoint) {
-  const MetaValue* projector = checkpoint.metadata.find("clip.projector_type");
-  if (projector == nullptr || *projector != MetaValue(std::string("qwen3vl_merger"))) return false;
-  const MetaValue* layers = checkpoint.metadata.find("clip.vision.is_deepstack_layers");
-  const auto* flags = layers == nullptr ? nullptr : std::get_if<MetaArray>(layers);
-  if (flags != nullptr) {
-    const auto* bytes = std::get_if<std::vector<std::uint8_t>>(&flags->values);
-    if (bytes != nullptr && std::ranges::any_of(*bytes, [](std::uint8_t flag) { return flag != 0; })) return false;
-  }
-  return std::ranges::none_of(checkpoint.arrays,
-                              [](const StoredArray& array) { return array.name.starts_with("v.deepstack."); });
 }
 
 }  // namespace
