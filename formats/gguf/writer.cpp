@@ -133,7 +133,7 @@ class FileWriter final : public PositionalWriter {
     }
     // A file without tensors ends with its last key, as gguf-py leaves it.
     if (!arrays.empty()) header.pad();
-    start(header.take(), std::move(extents), data_bytes);
+    start({header.take(), std::move(extents), data_bytes});
   }
 
  private:
