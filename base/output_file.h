@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "base/file.h"
+#include "base/writable_file.h"
 
 namespace regauge {
 
@@ -36,19 +36,13 @@ class OutputFile {
   /// Gives the output up unless it was committed: the target stays as it was, the partial goes the way of on_failure.
   ~OutputFile();
 
-  /// Makes the file exactly `bytes` long and reserves the space, so that a full disk is an error now and not later. Where
-  /// the file system cannot reserve, only the free space is checked. Throws Error{io} with the bytes needed and free.
-  void preallocate(std::uint64_t bytes);
-
-  /// Writes all of `bytes` at `offset`, growing the file if need be. Safe from any thread as long as ranges do not
-  /// overlap. Throws Error{io}, for a full disk with the bytes needed and free.
-  void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
-
-  /// Fills `out` with what was written at `offset`. Safe from any thread. Throws Error{io} beyond the file's end.
-  void read_at(std::uint64_t offset, std::span<std::byte> out) const;
-
-  /// Everything written is on the disk when it returns. Throws Error{io}.
-  void flush();
+  /// The partial file; what it throws names its path.
+  WritableFile& file() noexcept { return file_; }
+  const WritableFile& file() const noexcept { return file_; }
+  void preallocate(std::uint64_t bytes) { file_.preallocate(bytes); }
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes) { file_.write_at(offset, bytes); }
+  void read_at(std::uint64_t offset, std::span<std::byte> out) const { file_.read_at(offset, out); }
+  void flush() { file_.flush(); }
 
   /// Flushes the file, renames it to the target and flushes the folder; the object is then done with. Without `overwrite` a
   /// target that has come into being meanwhile is Error{invalid} and stays.
@@ -67,7 +61,7 @@ class OutputFile {
   void move_into_place();
   void abandon() noexcept;
 
-  FileDescriptor fd_;  // open exactly as long as there is something to commit or give up
+  WritableFile file_;  // open exactly as long as there is something to commit or give up
   std::filesystem::path target_;
   std::filesystem::path partial_;
   bool overwrite_ = false;

@@ -65,6 +65,7 @@ struct WriteOptions {
   bool replace_partial = false;         ///< discard what a killed run left
   bool resume = false;                  ///< go on with what a killed run left, its bytes as they are
   bool keep_partial = false;            ///< leave the partial output in place when the writer is given up
+  bool directory = false;               ///< a directory where the format has both; some formats know only one
   std::uint64_t shard_bytes = 0;        ///< most data bytes in one file of a split output; 0: everything in one
   std::vector<CarriedFile> files = {};  ///< of a directory; formats of one file ignore them
 };
@@ -95,7 +96,7 @@ class Writer {
     seal();
     commit();
   }
-  /// Size of the finished file in bytes; known after begin().
+  /// Size of the finished output in bytes, all its files together; known after begin().
   virtual std::uint64_t file_bytes() const = 0;
 };
 

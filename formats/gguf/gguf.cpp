@@ -13,6 +13,7 @@
 #include "formats/gguf/header.h"
 #include "formats/gguf/placement.h"
 #include "formats/gguf/split.h"
+#include "formats/gguf/split_writer.h"
 #include "formats/gguf/writer.h"
 
 namespace regauge {
@@ -131,6 +132,10 @@ Bid bid(const Source& source) {
   return {};
 }
 
+std::unique_ptr<Writer> create(const std::filesystem::path& target, const WriteOptions& options) {
+  return options.shard_bytes > 0 ? gguf::create_split_writer(target, options) : gguf::create_writer(target, options);
+}
+
 }  // namespace
 
 Checkpoint open_gguf(const Source& source) {
@@ -160,7 +165,7 @@ const Format kGgufFormat = {
     .bid = bid,
     .open = open,
     .can_hold = gguf::can_hold,
-    .create = gguf::create_writer,
+    .create = create,
 };
 
 }  // namespace regauge

@@ -1,6 +1,7 @@
 #include "formats/gguf/split.h"
 
 #include <string>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -8,6 +9,9 @@
 
 namespace regauge::gguf {
 namespace {
+
+// Source: base/output_file.h, which writes a file under this name until it is complete.
+constexpr std::string_view kPartial = ".partial";
 
 // Source: ggml-org/llama.cpp src/llama.cpp, llama_split_path: "%s-%05d-of-%05d.gguf", counted from 1.
 std::string shard_suffix(std::uint64_t number, std::uint64_t count) {
@@ -38,8 +42,9 @@ std::optional<SplitKeys> split_keys(const Metadata& metadata, const std::string&
 }
 
 std::vector<std::filesystem::path> shard_paths(const std::filesystem::path& path, const SplitKeys& keys) {
-  const std::string suffix = shard_suffix(keys.number, keys.count);
   const std::string name = path.filename().native();
+  const std::string_view state = name.ends_with(kPartial) ? kPartial : std::string_view();
+  const std::string suffix = shard_suffix(keys.number, keys.count).append(state);
   if (!name.ends_with(suffix)) {
     throw Error(ErrorCode::malformed, "is shard {} of {} by its keys, but its name does not end in '{}'",
                 keys.number + 1, keys.count, suffix)
@@ -48,9 +53,16 @@ std::vector<std::filesystem::path> shard_paths(const std::filesystem::path& path
   const std::string prefix = name.substr(0, name.size() - suffix.size());
   std::vector<std::filesystem::path> paths;
   for (std::uint64_t i = 0; i < keys.count; ++i) {
-    paths.push_back(path.parent_path() / (prefix + shard_suffix(i, keys.count)));
+    paths.push_back(path.parent_path() / (prefix + shard_suffix(i, keys.count).append(state)));
   }
   return paths;
+}
+
+std::filesystem::path shard_path(const std::filesystem::path& target, std::uint64_t number, std::uint64_t count) {
+  constexpr std::string_view kExtension = ".gguf";
+  std::string name = target.filename().native();
+  if (name.ends_with(kExtension)) name.resize(name.size() - kExtension.size());
+  return target.parent_path() / (name + shard_suffix(number, count));
 }
 
 void check_shard(const Metadata& metadata, std::uint64_t number, const SplitKeys& first, const std::string& path) {

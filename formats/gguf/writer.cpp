@@ -102,14 +102,26 @@ std::vector<const Metadata::Entry*> keys_to_write(const Metadata& metadata) {
   return kept;
 }
 
+/// The keys of a shard, in the order in which gguf-py writes them. Types are checked strictly by llama.cpp. Source:
+/// ggml-org/llama.cpp gguf-py/gguf/gguf_writer.py, add_shard_kv_data.
+Metadata shard_keys(const SplitKeys& split) {
+  Metadata keys;
+  keys.set("split.no", static_cast<std::uint16_t>(split.number));
+  keys.set("split.count", static_cast<std::uint16_t>(split.count));
+  keys.set("split.tensors.count", static_cast<std::int32_t>(split.tensors));
+  return keys;
+}
+
 class FileWriter final : public PositionalWriter {
  public:
-  using PositionalWriter::PositionalWriter;
+  FileWriter(const std::filesystem::path& target, const WriteOptions& options, Metadata split_keys = {})
+      : PositionalWriter(target, options), split_keys_(std::move(split_keys)) {}
 
   void begin(const Metadata& metadata, std::span<const ArrayPlan> arrays) override {
     std::uint64_t data_bytes = 0;
     std::vector<Extent> extents = place(arrays, data_bytes);
-    const auto keys = keys_to_write(metadata);
+    auto keys = keys_to_write(metadata);
+    for (const Metadata::Entry& entry : split_keys_.entries()) keys.push_back(&entry);
     HeaderBytes header;
     header.add_raw(kMagic);
     header.add(kVersion);
@@ -133,7 +145,7 @@ class FileWriter final : public PositionalWriter {
     }
     // A file without tensors ends with its last key, as gguf-py leaves it.
     if (!arrays.empty()) header.pad();
-    start(header.take(), std::move(extents), data_bytes);
+    start({header.take(), std::move(extents), data_bytes});
   }
 
  private:
@@ -156,6 +168,8 @@ class FileWriter final : public PositionalWriter {
     }
     return extents;
   }
+
+  Metadata split_keys_;
 };
 
 }  // namespace
@@ -185,6 +199,11 @@ std::optional<std::string> can_hold(const ArrayPlan& array) {
 
 std::unique_ptr<Writer> create_writer(const std::filesystem::path& target, const WriteOptions& options) {
   return std::make_unique<FileWriter>(target, options);
+}
+
+std::unique_ptr<Writer> create_shard_writer(const std::filesystem::path& target, const WriteOptions& options,
+                                            const SplitKeys& split) {
+  return std::make_unique<FileWriter>(target, options, shard_keys(split));
 }
 
 }  // namespace regauge::gguf

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "formats/format.h"
+#include "formats/gguf/split.h"
 
 namespace regauge::gguf {
 
@@ -19,5 +20,9 @@ std::optional<std::string> can_hold(const ArrayPlan& array);
 /// than 32 and the `split.*` keys are not copied. begin() throws Error{unsupported} for keys and strings that ggml
 /// would refuse.
 std::unique_ptr<Writer> create_writer(const std::filesystem::path& target, const WriteOptions& options);
+
+/// The same for one shard of a split model: the keys of `split` follow those of begin().
+std::unique_ptr<Writer> create_shard_writer(const std::filesystem::path& target, const WriteOptions& options,
+                                            const SplitKeys& split);
 
 }  // namespace regauge::gguf

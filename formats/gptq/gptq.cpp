@@ -14,7 +14,9 @@
 #include "formats/gptq/eora.h"
 #include "formats/gptq/module.h"
 #include "formats/gptq/zeros.h"
+#include "formats/safetensors/directory_writer.h"
 #include "formats/safetensors/safetensors.h"
+#include "formats/safetensors/writer.h"
 
 namespace regauge {
 namespace {
@@ -223,6 +225,12 @@ class Reader {
   bool v1_ = false;
 };
 
+/// GPTQModel lays the arrays out in the order of its modules; readers go by the offsets, so ours are in the order of the
+/// reference serialiser, every one aligned.
+std::unique_ptr<Writer> create(const std::filesystem::path& target, const WriteOptions& options) {
+  return safetensors::create_directory_writer(target, options);
+}
+
 }  // namespace
 
 Checkpoint open_gptq(const Source& source, const OpenOptions& options) {
@@ -239,8 +247,9 @@ const Format kGptqFormat = {
     .summary = "GPTQ and serialised Marlin checkpoints, with EoRA factors",
     .bid = bid,
     .open = open_gptq,
-    .can_hold = nullptr,
-    .create = nullptr,
+    .can_hold = safetensors::can_hold,
+    .create = create,
+    .packing = Packing::gptq,
 };
 
 }  // namespace regauge

@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "formats/mlx/config.h"
 #include "formats/mlx/module.h"
+#include "formats/mlx/writer.h"
 #include "formats/safetensors/safetensors.h"
 
 namespace regauge {
@@ -228,8 +229,9 @@ const Format kMlxFormat = {
     .summary = "MLX checkpoints, quantized or dense, with adapters",
     .bid = bid,
     .open = open_mlx,
-    .can_hold = nullptr,
-    .create = nullptr,
+    .can_hold = mlx::can_hold,
+    .create = mlx::create_writer,
+    .packing = Packing::mlx,
 };
 
 }  // namespace regauge

@@ -4,7 +4,7 @@
 
 namespace regauge {
 
-/// MLX checkpoints, quantized in any mode or dense, with or without an adapter; read only.
+/// MLX checkpoints, quantized in any mode or dense, with or without an adapter; written as directories.
 extern const Format kMlxFormat;
 
 /// Opens an MLX checkpoint, a directory or a single file: one Grouped tensor `<module>.weight` per quantized module,

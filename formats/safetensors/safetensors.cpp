@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "formats/safetensors/directory.h"
+#include "formats/safetensors/directory_writer.h"
 #include "formats/safetensors/header.h"
 #include "formats/safetensors/writer.h"
 
@@ -84,6 +85,15 @@ Bid bid(const Source& source) {
   return {};
 }
 
+std::unique_ptr<Writer> create(const std::filesystem::path& target, const WriteOptions& options) {
+  if (options.directory) return safetensors::create_directory_writer(target, options);
+  if (options.shard_bytes > 0) {
+    throw Error(ErrorCode::invalid, "several safetensors files are written into a directory, and this is one file")
+        .at(target.native());
+  }
+  return safetensors::create_writer(target, options);
+}
+
 }  // namespace
 
 Checkpoint open_safetensors(const Source& source, const OpenOptions&) {
@@ -141,7 +151,7 @@ const Format kSafetensorsFormat = {
     .bid = bid,
     .open = open,
     .can_hold = safetensors::can_hold,
-    .create = safetensors::create_writer,
+    .create = create,
 };
 
 }  // namespace regauge

@@ -42,21 +42,26 @@ inline std::vector<ArrayPlan> plans_of(const Checkpoint& checkpoint) {
   return plans;
 }
 
-/// Writes a checkpoint whose tensors are its arrays once more, last array first and each from its end in pieces of an
-/// odd size, and returns the bytes of the file.
-inline Bytes rewrite(const Checkpoint& checkpoint, const Format& format, const std::filesystem::path& target) {
+/// Gives a writer the arrays of a checkpoint whose tensors are its arrays, last array first and each from its end in pieces
+/// of an odd size.
+inline void fill(Writer& writer, const Checkpoint& checkpoint, const Metadata& metadata) {
   const auto plans = plans_of(checkpoint);
-  const std::unique_ptr<Writer> writer = format.create(target, {});
-  writer->begin(checkpoint.metadata, plans);
+  writer.begin(metadata, plans);
   constexpr std::size_t kPiece = 4099;
   for (std::size_t i = plans.size(); i-- > 0;) {
     const Bytes bytes = read_part(checkpoint.tensors.at(i).parts.at(0), 7);
     for (std::size_t end = bytes.size(); end > 0;) {
       const std::size_t begin = end > kPiece ? end - kPiece : 0;
-      writer->put(i, begin, std::span(bytes).subspan(begin, end - begin));
+      writer.put(i, begin, std::span(bytes).subspan(begin, end - begin));
       end = begin;
     }
   }
+}
+
+/// Writes such a checkpoint once more into one file, and returns its bytes.
+inline Bytes rewrite(const Checkpoint& checkpoint, const Format& format, const std::filesystem::path& target) {
+  const std::unique_ptr<Writer> writer = format.create(target, {});
+  fill(*writer, checkpoint, checkpoint.metadata);
   const std::uint64_t promised = writer->file_bytes();
   writer->finish();
   EXPECT_EQ(std::filesystem::file_size(target), promised);

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "formats/format.h"
+#include "formats/safetensors/layout.h"
+
+namespace regauge::safetensors {
+
+/// How the directories of the formats differ whose arrays lie in safetensors files.
+struct DirectoryStyle {
+  FileStyle file;
+  bool indexes_one_file = false;  ///< write an index also where there is one file
+  int index_indent = 2;
+  bool index_ends_in_line_feed = true;
+  /// `total_parameters` of the index, by the arrays and the files that go with them; null or nothing: no such key.
+  std::optional<std::uint64_t> (*count_parameters)(std::span<const ArrayPlan>, std::span<const CarriedFile>) = nullptr;
+};
+
+/// File `number` of `count`, from 0: model.safetensors, or model-00001-of-00003.safetensors.
+std::string shard_name(std::size_t number, std::size_t count);
+
+/// A writer of a Hugging Face directory: arrays in files of at most `options.shard_bytes` data bytes (0: all in one), cut in
+/// the order of begin(), a larger array in a file of its own; the index; and `options.files`, as they are. Any order of
+/// put(), from any thread. Throws what OutputDirectory::create throws, and at begin() Error{invalid} for carried files whose
+/// names are no plain relative paths, are given twice, or are those of a shard or of the index.
+std::unique_ptr<Writer> create_directory_writer(const std::filesystem::path& target, const WriteOptions& options,
+                                                const DirectoryStyle& style = {});
+
+}  // namespace regauge::safetensors
