@@ -1,4 +1,5 @@
 #include <atomic>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -9,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/render.h"
 #include "base/text.h"
@@ -37,6 +39,12 @@ struct ConvertArguments {
   std::string require;
   std::vector<std::string> drop;
   std::string name;
+  std::string layout = "v1";
+  std::string assets;
+  std::string mmproj;
+  std::vector<std::string> outputs;
+  std::string shard_size;
+  bool no_fold = false;
   std::string adapter;
   std::string zeros = "auto";
   int threads = 0;
@@ -58,8 +66,36 @@ std::string target_format(const ConvertArguments& arguments) {
   const std::string extension = std::filesystem::path(arguments.target).extension().string();
   if (extension == ".gguf") return "gguf";
   if (extension == ".safetensors") return "safetensors";
-  throw Error(ErrorCode::invalid, "'{}' does not tell its format: name it .gguf or .safetensors, or say --to",
+  throw Error(ErrorCode::invalid,
+              "'{}' does not tell its format: name it .gguf or .safetensors, or say --to gptq, mlx or safetensors",
               arguments.target);
+}
+
+/// "4GiB", "500M", "1000000": bytes, with the suffixes of gguf-split (powers of 1000) or with i (powers of 1024).
+std::uint64_t size_option(const std::string& text) {
+  if (text.empty()) return 0;
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  std::string suffix(end, text.data() + text.size());
+  if (suffix.ends_with('B')) suffix.pop_back();
+  std::uint64_t unit = 0;
+  for (const auto& [name, bytes] : {std::pair<std::string_view, std::uint64_t>{"", 1},
+                                    {"K", 1000},
+                                    {"M", 1'000'000},
+                                    {"G", 1'000'000'000},
+                                    {"Ki", 1024},
+                                    {"Mi", 1 << 20},
+                                    {"Gi", 1 << 30}}) {
+    if (suffix == name) unit = bytes;
+  }
+  const auto bytes = checked_mul(value, unit);
+  if (error != std::errc() || !bytes || *bytes == 0)
+    throw Error(ErrorCode::invalid, "'{}' is no size such as 4GiB, 500M or 1000000", text);
+  return *bytes;
+}
+
+bool has_extension(const ConvertArguments& arguments, std::string_view extension) {
+  return std::filesystem::path(arguments.target).extension() == extension;
 }
 
 ConvertOptions options_of(const ConvertArguments& arguments) {
@@ -69,7 +105,22 @@ ConvertOptions options_of(const ConvertArguments& arguments) {
   options.dense = dtype_option(arguments.dense);
   // A safetensors file has no quantized encodings, so the type of its values is the type of all of them.
   if (options.format == "safetensors" && !options.dense) options.dense = options.dtype;
-  for (const std::string& loss : arguments.allow) options.allow_dense = options.allow_dense || loss == "dense";
+  for (const std::string& loss : arguments.allow) {
+    options.allow_dense = options.allow_dense || loss == "dense";
+    options.allow_rounded = options.allow_rounded || loss == "rounded";
+  }
+  options.directory = options.format == "safetensors" && !has_extension(arguments, ".safetensors");
+  options.layout = *gptq_layout_from_name(arguments.layout);
+  options.shard_bytes = size_option(arguments.shard_size);
+  options.fold = !arguments.no_fold;
+  if (!arguments.assets.empty()) options.assets = arguments.assets;
+  if (!arguments.outputs.empty()) {
+    const auto listed = [&](std::string_view kind) {
+      return std::ranges::find(arguments.outputs, kind) != arguments.outputs.end();
+    };
+    options.separate_mtp = listed("mtp");
+    options.drop_vision = !listed("mmproj");
+  }
   if (!arguments.require.empty()) options.require = fidelity_from_name(arguments.require);
   for (const std::string& part : arguments.drop) {
     options.drop_vision = options.drop_vision || part == "vision";
@@ -139,15 +190,27 @@ void refuse_overwriting_source(const Checkpoint& source, const Plan& plan) {
   }
 }
 
+/// The vision tower's file that goes with a GGUF model: named, or mmproj-NAME.gguf beside it.
+std::optional<Checkpoint> open_vision(const ConvertArguments& arguments, const Checkpoint& source,
+                                      const ConvertOptions& options) {
+  if (!arguments.mmproj.empty()) return open_checkpoint(arguments.mmproj);
+  if (source.dialect != Dialect::gguf || options.format == "gguf" || options.drop_vision) return std::nullopt;
+  const std::filesystem::path beside = output_path(arguments.source, OutputKind::mmproj);
+  if (!std::filesystem::is_regular_file(beside)) return std::nullopt;
+  if (!arguments.quiet)
+    fmt::print(stderr, "note: {}: taken for the model's vision tower\n", printable(beside.string()));
+  return open_checkpoint(beside);
+}
+
 int run_convert(const ConvertArguments& arguments) {
   const ConvertOptions options = options_of(arguments);
-  if (std::filesystem::is_directory(arguments.target)) {
-    throw Error(ErrorCode::unsupported, "{} is written as one file, and this is a directory", options.format)
-        .at(arguments.target);
-  }
   const Checkpoint source = open_checkpoint(arguments.source, open_options_of(arguments));
   const auto architecture = recognise(source);
-  const Plan plan = plan_conversion(source, architecture.get(), arguments.target, options);
+  std::vector<OpenedPath> sources{{&source, architecture.get()}};
+  const std::optional<Checkpoint> vision = open_vision(arguments, source, options);
+  const auto tower = vision ? recognise(*vision) : nullptr;
+  if (vision) sources.push_back({&*vision, tower.get()});
+  const Plan plan = plan_conversion(sources, arguments.target, options);
   refuse_overwriting_source(source, plan);
   if (!arguments.quiet && !arguments.json) {
     fmt::print(stderr, "{}{}", render_findings(source.findings), render_findings(plan.findings));
@@ -178,16 +241,22 @@ void add_convert(CLI::App& app, Command& chosen) {
   CLI::App* command =
       app.add_subcommand("convert", "Write a checkpoint in another format, packed to packed where that is exact");
   command->add_option("SRC", arguments->source, "Checkpoint: a directory or a file")->required();
-  command->add_option("DST", arguments->target, "Target file; .gguf and .safetensors tell the format")->required();
+  command
+      ->add_option("DST", arguments->target,
+                   "Target: a file, whose .gguf or .safetensors tells the format, or with --to a directory")
+      ->required();
   command->add_option("--to", arguments->to, "Target format (default: by DST's extension)")
-      ->check(CLI::IsMember({"gguf", "safetensors"}));
+      ->check(CLI::IsMember({"gguf", "gptq", "mlx", "safetensors"}));
   const CLI::IsMember dtypes({"f32", "f16", "bf16"});
   command->add_option("--dtype", arguments->dtype, "Type of tensors that are dense in SRC (default: as they are)")
       ->check(dtypes);
   command->add_option("--dense", arguments->dense, "Decode every quantized tensor into this type")->check(dtypes);
   command
-      ->add_option("--allow", arguments->allow, "Permit what is off by default: dense (F32 where no encoding is exact)")
-      ->check(CLI::IsMember({"dense"}))
+      ->add_option(
+          "--allow", arguments->allow,
+          "Permit what is off by default: dense (F32 where no encoding is exact), rounded (codes kept, scales or "
+          "offsets rounded)")
+      ->check(CLI::IsMember({"dense", "rounded"}))
       ->delimiter(',');
   command
       ->add_option("--require", arguments->require,
@@ -196,6 +265,20 @@ void add_convert(CLI::App& app, Command& chosen) {
   command->add_option("--drop", arguments->drop, "Leave parts out: vision, mtp, eora, foreign; separated by commas")
       ->check(CLI::IsMember({"vision", "mtp", "eora", "foreign"}))
       ->delimiter(',');
+  command
+      ->add_option("--layout", arguments->layout, "GPTQ modules: v1, v2, planar, marlin, marlin-runtime (default: v1)")
+      ->check(CLI::IsMember({"v1", "v2", "planar", "marlin", "marlin-runtime"}));
+  command->add_option("--outputs", arguments->outputs, "Files of a GGUF: model, mmproj, mtp (default: model,mmproj)")
+      ->check(CLI::IsMember({"model", "mmproj", "mtp"}))
+      ->delimiter(',');
+  command->add_option("--split-max-size", arguments->shard_size,
+                      "Most data bytes in one file: 4GiB, 500M (default: one file)");
+  command->add_option("--mmproj", arguments->mmproj,
+                      "Vision tower that goes with a GGUF (default: mmproj-NAME.gguf beside it)");
+  command->add_option("--assets", arguments->assets,
+                      "Directory whose config, tokenizer and other files are taken instead of SRC's");
+  command->add_flag("--no-fold", arguments->no_fold,
+                    "Leave the order of MLP columns alone, so that act-order down projections are refused");
   command->add_option("--name", arguments->name, "general.name of a GGUF (default: from SRC's name)");
   command->add_option("--adapter", arguments->adapter,
                       "Low-rank adapter directory that goes with SRC (default: one inside SRC)");

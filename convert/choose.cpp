@@ -166,7 +166,7 @@ class Chooser {
                                                .scale = repack.dtype,
                                                .offset = Offset::bias,
                                                .offset_dtype = repack.dtype}));
-    step.module = PackedModule{module(), "affine", repack.bits, repack.groups.width, false, false};
+    step.module = PackedModule{module(), true, "affine", repack.bits, repack.groups.width, false, false};
     finish(step, make_mlx_repack(std::move(source), std::move(repack)), false);
     return step;
   }
@@ -186,7 +186,7 @@ class Chooser {
                                                .scale = repack.scale,
                                                .offset = repack.sym ? Offset::midpoint : Offset::zero_point,
                                                .indexed = repack.act_order}));
-    step.module = PackedModule{module(), "affine", repack.bits, repack.group_size, repack.act_order, repack.sym};
+    step.module = PackedModule{module(), true, "affine", repack.bits, repack.group_size, repack.act_order, repack.sym};
     const bool rounded = repack.rounded;
     finish(step, make_gptq_repack(std::move(source), std::move(repack)), rounded);
     return step;
@@ -206,7 +206,7 @@ class Chooser {
       add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * code_bits(kind) / 32)});
       add_array(step, {module() + ".scales", DType::u8, with_columns(target_.columns / group_size(kind))});
       step.encoding = fmt::format("{} g{}", name(kind), group_size(kind));
-      step.module = PackedModule{module(), std::string(name(kind)), code_bits(kind), group_size(kind), false, false};
+      step.module = PackedModule{module(), true, std::string(name(kind)), code_bits(kind), group_size(kind), false, false};
     }
     if (!holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
     finish(step, make_float_repack(target_, kind, to), false);

@@ -72,8 +72,11 @@ class Execution {
       : plan_(plan), progress_(progress), cancel_(cancel) {
     const Format& format = *find_format(plan.format);
     for (const PlannedOutput& output : plan.outputs) {
-      writers_.push_back(
-          format.create(output.path, {.overwrite = options.overwrite, .replace_partial = options.replace_partial}));
+      writers_.push_back(format.create(output.path, {.overwrite = options.overwrite,
+                                                     .replace_partial = options.replace_partial,
+                                                     .directory = output.directory,
+                                                     .shard_bytes = options.shard_bytes,
+                                                     .files = output.files}));
       std::vector<ArrayPlan> arrays;
       std::vector<std::size_t>& first = first_array_.emplace_back();
       for (const Step& step : output.steps) {

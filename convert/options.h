@@ -38,8 +38,11 @@ struct ConvertOptions {
   bool drop_vision = false;
   bool drop_mtp = false;
   bool drop_eora = false;
-  bool drop_foreign = false;  ///< tensors that the architecture does not know
-  std::string model_name;     ///< general.name; empty: from the source's path
+  bool drop_foreign = false;                    ///< tensors that the architecture does not know
+  std::optional<std::filesystem::path> assets;  ///< take config, tokenizer and other files from this directory
+  bool directory = false;                       ///< safetensors: a directory of shards instead of one file
+  std::uint64_t shard_bytes = 0;                ///< most data bytes of one file; 0: one file
+  std::string model_name;                       ///< general.name; empty: from the source's path
   bool overwrite = false;
   bool replace_partial = false;
   int threads = 0;  ///< 0: as many as the machine has

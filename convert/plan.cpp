@@ -7,14 +7,37 @@
 
 #include "base/error.h"
 #include "convert/choose.h"
+#include "convert/directory_files.h"
 #include "convert/gguf_keys.h"
 #include "convert/refusal.h"
+#include "convert/route/reencode_dense.h"
 #include "convert/workers.h"
+#include "models/original_values.h"
+#include "models/permutations.h"
 
 namespace regauge {
 namespace {
 
-Dialect dialect_of(const Format& format) { return format.name == "gguf" ? Dialect::gguf : Dialect::hf; }
+Dialect dialect_of(const Format& format) {
+  if (format.name == "gguf") return Dialect::gguf;
+  return format.packing == Packing::mlx ? Dialect::mlx : Dialect::hf;
+}
+
+/// MTP layers whose tensors are there.
+int count_mtp_layers(std::span<const OpenedPath> sources) {
+  int layers = 0;
+  for (const OpenedPath& path : sources) {
+    if (path.architecture == nullptr) continue;
+    for (const Tensor& tensor : path.checkpoint->tensors) {
+      const auto assembly = path.architecture->parse(path.checkpoint->dialect, tensor.name, tensor.shape);
+      if (!assembly) continue;
+      for (const Piece& piece : assembly->pieces) {
+        if (piece.slot.component == Component::mtp) layers = std::max(layers, piece.slot.layer + 1);
+      }
+    }
+  }
+  return layers;
+}
 
 void plan_steps(PlannedOutput& output, const Format& format, const ConvertOptions& options,
                 std::vector<std::string>& offenders) {
@@ -61,13 +84,44 @@ void note_absent_mtp(const Checkpoint& source, const Architecture* architecture,
        "config.json", ""});
 }
 
-Metadata metadata_of(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
-                     const Adaptation& adapted, const Format& format, const ConvertOptions& options,
-                     Findings& findings) {
-  if (format.name == "gguf") return gguf_keys(source, architecture, output, adapted.mtp_layers, options, findings);
+/// Arrays that a convention changes beyond return go along as they were, in keys that loaders ignore.
+void keep_originals(const OpenedPath& source, const PlannedOutput& output, Metadata& keys) {
+  if (source.checkpoint->dialect == Dialect::gguf) return;
+  for (const Target& target : output.targets) {
+    if (target.pieces.size() != 1) continue;
+    const TargetPiece& piece = target.pieces.front();
+    const auto* dense = std::get_if<Dense>(&piece.tensor->encoding);
+    if (dense == nullptr || piece.view.elementwise == Elementwise::none || !is_float(dense->dtype)) continue;
+    if (measure_dense(target, DType::f32).irreversible == 0) continue;
+    const RowSource& rows = *piece.tensor->part(PartId::values).rows;
+    std::vector<std::byte> bytes(static_cast<std::size_t>(rows.rows()) * rows.row_bytes());
+    rows.read({0, rows.rows()}, bytes);
+    const auto* raw = reinterpret_cast<const std::uint8_t*>(bytes.data());
+    keys.set(original_values_key(piece.canonical),
+             MetaArray{MetaType::u8, std::vector<std::uint8_t>(raw, raw + bytes.size())});
+    keys.set(original_type_key(piece.canonical), std::string(name(dense->dtype)));
+  }
+}
+
+Metadata metadata_of(std::span<const OpenedPath> sources, const PlannedOutput& output, const Adaptation& adapted,
+                     const Format& format, const ConvertOptions& options, Findings& findings) {
+  const OpenedPath& source = sources.front();
+  if (format.name == "gguf") {
+    // With the MTP block in a file of its own, the model has none.
+    const int mtp_layers = options.separate_mtp && output.kind == OutputKind::model ? 0 : adapted.mtp_layers;
+    Metadata keys = gguf_keys(*source.checkpoint, source.architecture, output, mtp_layers, options, findings);
+    keep_originals(source, output, keys);
+    for (const auto& [weight, order] : adapted.permutations) {
+      const bool is_here = std::ranges::any_of(output.targets, [&](const Target& target) {
+        return std::ranges::any_of(target.pieces, [&](const TargetPiece& piece) { return piece.canonical == weight; });
+      });
+      if (is_here) keys.set(std::string(kPermutationKey) + weight, MetaArray{MetaType::i32, order});
+    }
+    return keys;
+  }
   Metadata metadata;
-  if (source.dialect == Dialect::hf) metadata = source.metadata;
-  metadata.set("format", std::string("pt"));
+  if (source.checkpoint->dialect == Dialect::hf && !output.directory) metadata = source.checkpoint->metadata;
+  metadata.set("format", std::string(format.packing == Packing::mlx ? "mlx" : "pt"));
   return metadata;
 }
 
@@ -112,30 +166,49 @@ std::filesystem::path output_path(const std::filesystem::path& target, OutputKin
 
 Plan plan_conversion(const Checkpoint& source, const Architecture* architecture, const std::filesystem::path& target,
                      const ConvertOptions& options) {
+  const OpenedPath path{&source, architecture};
+  return plan_conversion(std::span(&path, 1), target, options);
+}
+
+Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem::path& target,
+                     const ConvertOptions& options) {
   const Format* format = find_format(options.format);
   if (format == nullptr) throw Error(ErrorCode::invalid, "there is no format '{}'", options.format);
   if (format->create == nullptr) throw Error(ErrorCode::unsupported, "{} can be read but not written", format->name);
+  const Dialect dialect = dialect_of(*format);
+  const bool directory = format->packing != Packing::one_array || options.directory;
 
-  Adaptation adapted = adapt(source, architecture, dialect_of(*format), options);
   Plan plan;
   plan.format = format->name;
+  DirectoryFiles files;
+  if (directory) {
+    const int mtp_layers = options.drop_mtp ? 0 : count_mtp_layers(sources);
+    files = collect_directory_files(sources, dialect, mtp_layers, options, plan.findings);
+  }
+  const auto own_names = directory_architecture(sources, files, dialect);
+  const Architecture* names = own_names != nullptr ? own_names.get() : sources.front().architecture;
+  Adaptation adapted = adapt(sources, names, dialect, options);
+  plan.restored = std::move(adapted.restored);
   std::vector<std::string> offenders;
   for (OutputDraft& draft : adapted.outputs) {
     PlannedOutput& output = plan.outputs.emplace_back();
     output.kind = draft.kind;
+    output.directory = directory;
     output.path = output_path(target, draft.kind);
     output.targets = std::move(draft.targets);
     plan_steps(output, *format, options, offenders);
   }
   if (!offenders.empty()) {
-    throw refusal(
-        fmt::format("no {} encoding holds these tensors to the bit", format->name), offenders,
-        "--allow dense stores them as F32 (exact, larger); --dense f32|bf16|f16 decodes every quantized tensor");
+    throw refusal(fmt::format("no {} encoding holds these tensors to the bit", format->name), offenders,
+                  "--allow rounded keeps codes and rounds scales or offsets where that is enough; --allow dense stores "
+                  "them as F32 (exact, larger); --dense f32|bf16|f16 decodes every quantized tensor");
   }
   for (PlannedOutput& output : plan.outputs) {
-    output.metadata = metadata_of(source, architecture, output, adapted, *format, options, plan.findings);
+    output.metadata = metadata_of(sources, output, adapted, *format, options, plan.findings);
+    if (directory) output.files = finish_directory_files(files, *format, output, adapted, options);
   }
-  if (format->name == "gguf") note_absent_mtp(source, architecture, adapted, options, plan.findings);
+  if (format->name == "gguf")
+    note_absent_mtp(*sources.front().checkpoint, sources.front().architecture, adapted, options, plan.findings);
   plan.left_out = std::move(adapted.left_out);
   if (options.require) check_required(plan, *options.require);
   return plan;

@@ -27,16 +27,6 @@ struct StepArray {
   BandLayout layout = BandLayout::rows;
 };
 
-/// What a packed format's configuration says about one module.
-struct PackedModule {
-  std::string name;  ///< without ".weight"
-  std::string mode;  ///< "affine", "mxfp4", "nvfp4", "mxfp8"; GPTQ modules are affine
-  int bits = 4;
-  std::int64_t group_size = 128;  ///< -1: all columns
-  bool act_order = false;
-  bool sym = true;
-};
-
 /// What happens to one tensor of an output, decided before anything is written.
 struct Step {
   std::string name;               ///< of the tensor in the target's dialect
@@ -58,8 +48,10 @@ struct Step {
 struct PlannedOutput {
   OutputKind kind = OutputKind::model;
   std::filesystem::path path;
+  bool directory = false;
   Metadata metadata;
-  std::vector<Target> targets;  ///< one for each step; makers point into it
+  std::vector<CarriedFile> files;  ///< of a directory
+  std::vector<Target> targets;     ///< one for each step; makers point into it
   std::vector<Step> steps;
 
   std::uint64_t data_bytes() const;
@@ -72,6 +64,7 @@ struct Plan {
   std::vector<PlannedOutput> outputs;
   std::vector<LeftOut> left_out;
   Findings findings;
+  std::vector<std::unique_ptr<const Tensor>> restored;  ///< see Adaptation
 
   Fidelity worst() const;
   std::uint64_t data_bytes() const;
@@ -79,7 +72,10 @@ struct Plan {
 
 /// Decides. Reads headers and small parameter arrays (scales, zeros, group indices), and codes only where nothing else
 /// tells. Throws Error{refused} before anything is written when a tensor would lose more than `options` permits, listing
-/// the offenders and the flags that let them pass; the other errors of adapt().
+/// the offenders and the flags that let them pass; the other errors of adapt(). Several paths are one
+/// model: a GGUF and the mmproj file that goes with it.
+Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem::path& target,
+                     const ConvertOptions& options);
 Plan plan_conversion(const Checkpoint& source, const Architecture* architecture, const std::filesystem::path& target,
                      const ConvertOptions& options);
 

@@ -107,6 +107,17 @@ enum class Packing : std::uint8_t {
   mlx,        ///< weight, scales, biases, row by row
 };
 
+/// What a packed format's configuration says about one module: every linear layer, and what else has codes.
+struct PackedModule {
+  std::string name;          ///< without ".weight"
+  bool is_quantized = true;  ///< false: a linear layer that stays dense; the rest of the fields mean nothing
+  std::string mode;          ///< "affine", "mxfp4", "nvfp4", "mxfp8"; GPTQ modules are affine
+  int bits = 4;
+  std::int64_t group_size = 128;  ///< -1: all columns
+  bool act_order = false;
+  bool sym = true;
+};
+
 /// A format: one constant of this type each, in its folder.
 struct Format {
   std::string_view name;
@@ -117,6 +128,10 @@ struct Format {
   std::optional<std::string> (*can_hold)(const ArrayPlan& array);
   std::unique_ptr<Writer> (*create)(const std::filesystem::path& target, const WriteOptions& options);
   Packing packing = Packing::one_array;
+  /// Says in `config`, a config.json, how `modules` are stored, and takes out what another format said there; appends
+  /// files of the format's own. `layout` is one of convert's layout names. Null for formats without a config.json.
+  void (*configure)(Json& config, std::span<const PackedModule> modules, std::string_view layout,
+                    std::vector<CarriedFile>& files) = nullptr;
 };
 
 /// Every format, in bidding order (formats/registry.cpp explains it).

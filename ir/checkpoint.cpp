@@ -55,4 +55,11 @@ void Checkpoint::check_array_names() const {
   }
 }
 
+std::shared_ptr<const File> open_sidecar(const Checkpoint& checkpoint, std::string_view name) {
+  if (!checkpoint.has_sidecar(name)) {
+    throw Error(ErrorCode::not_found, "has no file '{}'", excerpt(name)).at(checkpoint.path);
+  }
+  return std::make_shared<const File>(File::open(checkpoint.folder / name));
+}
+
 }  // namespace regauge

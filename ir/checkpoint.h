@@ -57,10 +57,15 @@ struct Checkpoint {
   bool has_sidecar(std::string_view name) const;
   /// Text of a sidecar, or nothing when it is not there. Throws Error{malformed} when it is larger than `max_bytes`.
   std::optional<std::string> sidecar_text(std::string_view name, std::uint64_t max_bytes) const;
+  /// Whether it is a whole directory, and not one or some files of one.
+  bool is_directory() const { return folder == path; }
   /// Size of all files that hold arrays, headers included.
   std::uint64_t file_bytes() const;
   /// Throws Error{malformed} with both files when two arrays have one name, as shards of different downloads may.
   void check_array_names() const;
 };
+
+/// Opens a sidecar. Throws Error{not_found} when there is none of that name, and what File::open throws.
+std::shared_ptr<const File> open_sidecar(const Checkpoint& checkpoint, std::string_view name);
 
 }  // namespace regauge
