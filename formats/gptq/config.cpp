@@ -166,15 +166,22 @@ std::vector<DynamicRule> parse_rules(const Json& section, std::string_view file)
   return rules;
 }
 
-/// "gptqmodel:7.3.4" among the strings of meta.quantizer.
-std::optional<std::pair<int, int>> parse_version(const Json& section) {
-  constexpr std::string_view kPrefix = "gptqmodel:";
+/// The strings of meta.quantizer, in lower case.
+std::vector<std::string> quantizers(const Json& section) {
   const Json* meta = find(section, "meta");
   const Json* quantizer = meta != nullptr && meta->is_object() ? find(*meta, "quantizer") : nullptr;
-  if (quantizer == nullptr || !(quantizer->is_array() || quantizer->is_string())) return std::nullopt;
-  const Json list = quantizer->is_array() ? *quantizer : Json::array({*quantizer});
-  for (const Json& entry : list) {
-    const std::string text = entry.is_string() ? lower(entry.get_ref<const std::string&>()) : std::string();
+  std::vector<std::string> names;
+  if (quantizer == nullptr || !(quantizer->is_array() || quantizer->is_string())) return names;
+  for (const Json& entry : quantizer->is_array() ? *quantizer : Json::array({*quantizer})) {
+    if (entry.is_string()) names.push_back(lower(entry.get_ref<const std::string&>()));
+  }
+  return names;
+}
+
+/// "gptqmodel:7.3.4" among them.
+std::optional<std::pair<int, int>> parse_version(const std::vector<std::string>& quantizers) {
+  constexpr std::string_view kPrefix = "gptqmodel:";
+  for (const std::string& text : quantizers) {
     if (!text.starts_with(kPrefix)) continue;
     const char* const end = text.data() + text.size();
     std::pair<int, int> version{};
@@ -267,7 +274,10 @@ Config parse_config(const Section& section, Findings& findings) {
   config.defaults = parse_settings(keys, {}, path);
   config.lm_head = boolean(keys, "lm_head", {}, path).value_or(false);
   config.rules = parse_rules(keys, path);
-  config.gptqmodel = parse_version(keys);
+  const auto writers = quantizers(keys);
+  config.gptqmodel = parse_version(writers);
+  config.by_regauge =
+      std::ranges::any_of(writers, [](const std::string& name) { return name.starts_with("regauge:"); });
   const std::string file = std::filesystem::path(path).filename().native();
 
   if (config.format == WordFormat::marlin && config.defaults.bits && *config.defaults.bits != 4) {

@@ -51,6 +51,7 @@ struct Config {
   std::vector<DynamicRule> rules;  ///< in the order in which they are tried
   /// Version of the GPTQModel that wrote the checkpoint, as {major, minor}, when meta.quantizer tells.
   std::optional<std::pair<int, int>> gptqmodel;
+  bool by_regauge = false;  ///< meta.quantizer names us
 
   /// The first rule that matches `module` (a tensor name without ".weight"), or null. Throws what Pattern::matches throws.
   const DynamicRule* rule_for(std::string_view module, MatchBudget& budget) const;

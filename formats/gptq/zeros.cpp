@@ -128,7 +128,7 @@ ZeroConventions choose_conventions(const Checkpoint& checkpoint, const std::vect
   // Source: ModelCloud/GPTQModel gptqmodel/models/loader.py, which refuses these: older packers subtracted per value before
   // packing, so that a zero point of 0 ran over its neighbours.
   const bool asymmetric = std::ranges::any_of(modules, [](const ZerosOf& zeros) { return !zeros.sym; });
-  const bool careful_writer = config.gptqmodel && *config.gptqmodel >= std::pair(0, 9);
+  const bool careful_writer = config.by_regauge || (config.gptqmodel && *config.gptqmodel >= std::pair(0, 9));
   if (asymmetric && v1 && config.section && !careful_writer) {
     findings.push_back(
         {Severity::warning,
