@@ -3,6 +3,10 @@
 #include <exception>
 #include <new>
 #include <sstream>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -10,6 +14,34 @@
 
 namespace regauge::cli {
 namespace {
+
+/// What the program was started with, and what it says after an error: the process has one of each.
+std::vector<std::string> command_line;
+std::string way_out;
+
+/// One word of a shell's command line, by quotes where it needs them; control characters as $'\x1b', so that a name cannot
+/// play with the terminal it is shown on.
+std::string shell_quoted(const std::string& word) {
+  constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  if (printable(word) != word) {
+    std::string out = "$'";
+    for (const char c : word) {
+      const auto byte = static_cast<unsigned char>(c);
+      out += kPlain.find(c) != std::string_view::npos ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
+    }
+    return out + "'";
+  }
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+/// The message of a failure and what else there is to say.
+void complain_of(std::string_view message) noexcept {
+  complain(message);
+  if (!way_out.empty()) complain(way_out);
+}
 
 void add_subcommands(CLI::App& app, Command& chosen) {
   add_inspect(app, chosen);
@@ -54,19 +86,36 @@ int parse_and_run(int argc, const char* const* argv) {
 
 }  // namespace
 
+void explain_failure(std::string text) { way_out = std::move(text); }
+
+std::string command_line_with(std::string_view subcommand, std::string_view flag) {
+  std::string out;
+  bool added = false;
+  for (const std::string& word : command_line) {
+    if (word == flag) continue;
+    out += (out.empty() ? "" : " ") + shell_quoted(word);
+    if (!added && word == subcommand) {
+      out += " " + std::string(flag);
+      added = true;
+    }
+  }
+  return out;
+}
+
 int run(int argc, const char* const* argv) noexcept {
   ignore_closed_pipes();
   try {
+    command_line.assign(argv, argv + argc);
     return parse_and_run(argc, argv);
   } catch (const ClosedPipe&) {
     return kExitYes;
   } catch (const Error& error) {
-    complain(error.what());
+    complain_of(error.what());
     return error.code() == ErrorCode::refused ? kExitNo : kExitCouldNot;
   } catch (const std::bad_alloc&) {
-    complain("out of memory");
+    complain_of("out of memory");
   } catch (const std::exception& error) {
-    complain(printable(error.what(), LineFeeds::keep));
+    complain_of(printable(error.what(), LineFeeds::keep));
   }
   return kExitCouldNot;
 }

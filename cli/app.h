@@ -1,6 +1,8 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
@@ -20,6 +22,12 @@ using Command = std::function<int()>;
 void add_inspect(CLI::App& app, Command& chosen);
 void add_convert(CLI::App& app, Command& chosen);
 void add_formats(CLI::App& app, Command& chosen);
+
+/// Text that follows the message of the failure that is under way: the way out.
+void explain_failure(std::string text);
+
+/// The command line that this program was started with, quoted for a shell, `flag` added behind `subcommand`.
+std::string command_line_with(std::string_view subcommand, std::string_view flag);
 
 /// The whole program: parses, runs, and turns every outcome into an exit status. Never throws.
 int run(int argc, const char* const* argv) noexcept;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -17,6 +18,7 @@
 #include "cli/app.h"
 #include "cli/terminal.h"
 #include "convert/execute.h"
+#include "convert/journal.h"
 #include "convert/plan.h"
 #include "convert/render.h"
 #include "formats/format.h"
@@ -27,7 +29,11 @@ namespace {
 
 std::atomic<bool> interrupted = false;
 
-void note_interrupt(int) { interrupted = true; }
+/// The first asks for an orderly end; whoever asks again does not want to wait for it.
+void note_interrupt(int signal) {
+  interrupted = true;
+  std::signal(signal, SIG_DFL);
+}
 
 struct ConvertArguments {
   std::string source;
@@ -48,6 +54,9 @@ struct ConvertArguments {
   std::string adapter;
   std::string zeros = "auto";
   int threads = 0;
+  std::uint64_t max_memory = 0;
+  bool verify = false;
+  bool resume = false;
   bool dry_run = false;
   bool json = false;
   bool force = false;
@@ -132,6 +141,10 @@ ConvertOptions options_of(const ConvertArguments& arguments) {
   options.overwrite = arguments.force;
   options.replace_partial = arguments.force;
   options.threads = arguments.threads;
+  options.max_memory = arguments.max_memory;
+  options.verify = arguments.verify;
+  options.journal = true;
+  options.resume = arguments.resume;
   return options;
 }
 
@@ -159,10 +172,8 @@ class ProgressLine {
     last_ = now;
     drawn_ = true;
     const double seconds = std::chrono::duration<double>(now - start_).count();
-    const double rate = static_cast<double>(progress.bytes_done) / std::max(seconds, 1e-3);
-    const double left = static_cast<double>(progress.bytes_total - progress.bytes_done) / std::max(rate, 1.0);
-    fmt::print(stderr, "\r\x1b[K{} of {}, {:.0f} MB/s, {:.0f} s left  {}", format_bytes(progress.bytes_done),
-               format_bytes(progress.bytes_total), rate / 1e6, left, printable(excerpt(progress.tensor, 60)));
+    // The last column stays free: a terminal goes on to the next line when it is used.
+    fmt::print(stderr, "\r\x1b[K{}", render_progress(progress, seconds, stderr_width() - 1));
     std::fflush(stderr);
   }
 
@@ -202,8 +213,41 @@ std::optional<Checkpoint> open_vision(const ConvertArguments& arguments, const C
   return open_checkpoint(beside);
 }
 
+/// Makes every large buffer a mapping of its own, given back when it is freed, so that what is held is what is in use.
+/// Left to itself the allocator keeps buffers once it has seen them freed.
+void give_memory_back() {
+#ifdef __GLIBC__
+  constexpr int kThresholdBytes = 256 << 10;
+  ::mallopt(M_MMAP_THRESHOLD, kThresholdBytes);
+  ::mallopt(M_TRIM_THRESHOLD, kThresholdBytes);
+#endif
+}
+
+/// Runs the plan, and when it ends early with something to go on with, has the program say how.
+Report execute_resumably(const Checkpoint& source, const Plan& plan, const ConvertOptions& options,
+                         bool shows_progress) {
+  Progress last;
+  try {
+    ProgressLine line(shows_progress);
+    return execute(
+        plan, source, options,
+        [&](const Progress& progress) {
+          last = progress;
+          line.show(progress);
+        },
+        &interrupted);
+  } catch (...) {
+    if (last.bytes_done != 0 && std::filesystem::exists(Journal::path_of(plan.outputs.front().path))) {
+      explain_failure(fmt::format("{} of {} are kept; to go on:\n  {}", format_bytes(last.bytes_done),
+                                  format_bytes(last.bytes_total), command_line_with("convert", "--resume")));
+    }
+    throw;
+  }
+}
+
 int run_convert(const ConvertArguments& arguments) {
   const ConvertOptions options = options_of(arguments);
+  if (options.max_memory != 0) give_memory_back();
   const Checkpoint source = open_checkpoint(arguments.source, open_options_of(arguments));
   const auto architecture = recognise(source);
   std::vector<OpenedPath> sources{{&source, architecture.get()}};
@@ -221,11 +265,10 @@ int run_convert(const ConvertArguments& arguments) {
   }
   std::signal(SIGINT, note_interrupt);
   std::signal(SIGTERM, note_interrupt);
-  Report report;
-  {
-    ProgressLine line(stderr_is_terminal() && !arguments.quiet && !arguments.json);
-    report = execute(plan, source, options, [&](const Progress& progress) { line.show(progress); }, &interrupted);
-  }
+  // A limit on the size of files is an error of write() and not the end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
+  const Report report =
+      execute_resumably(source, plan, options, stderr_is_terminal() && !arguments.quiet && !arguments.json);
   if (arguments.json) {
     print(convert_to_json(source, plan, &report).dump(2) + "\n");
   } else if (!arguments.quiet) {
@@ -286,6 +329,13 @@ void add_convert(CLI::App& app, Command& chosen) {
       ->check(CLI::IsMember({"auto", "v1", "v2"}));
   command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
       ->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--max-memory", arguments->max_memory,
+                   "Most memory to hold, such as 256MiB or 2GB (default: about 32 MiB a thread)")
+      ->transform(CLI::AsSizeValue(true))
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--verify", arguments->verify, "Read everything back and hold it against SRC before DST appears");
+  command->add_flag("--resume", arguments->resume, "Go on with what an unfinished run left; start where there is none");
   command->add_flag("--dry-run", arguments->dry_run, "Print the plan and write nothing");
   command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
   command->add_flag("--force", arguments->force, "Replace DST, and what an unfinished run left beside it");

@@ -71,6 +71,13 @@ std::size_t output_width() noexcept {
   return size.ws_col < kNarrowest ? kNarrowest : size.ws_col;
 }
 
+std::size_t stderr_width() noexcept {
+  constexpr std::size_t kWithoutTerminal = 80;
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kWithoutTerminal;
+  return size.ws_col;
+}
+
 PercentLine::PercentLine(std::string_view what, bool shown) : what_(what), shown_(shown && stderr_is_terminal()) {}
 
 PercentLine::~PercentLine() {

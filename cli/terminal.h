@@ -32,6 +32,9 @@ bool may_colour() noexcept;
 /// Columns of the terminal on standard output; 100 when it is none, so that files look the same everywhere.
 std::size_t output_width() noexcept;
 
+/// Columns of the terminal on standard error; 80 when it is none or does not say.
+std::size_t stderr_width() noexcept;
+
 /// One line on standard error that says how far a long run has come. Shows nothing unless standard error is a terminal and
 /// `shown` is set; the line is wiped when the object goes.
 class PercentLine {

@@ -7,6 +7,7 @@
 
 #include "convert/options.h"
 #include "convert/plan.h"
+#include "convert/verify_band.h"
 
 namespace regauge {
 
@@ -14,6 +15,7 @@ namespace regauge {
 struct StepResult {
   Fidelity fidelity = Fidelity::bytes;  ///< as measured: at least as good as promised
   Loss loss;
+  Checked checked = Checked::no;  ///< by options.verify
 };
 
 struct OutputResult {
@@ -24,15 +26,21 @@ struct OutputResult {
 
 struct Report {
   std::vector<OutputResult> outputs;
-  std::uint64_t source_bytes = 0;  ///< size of the source's files
-  double seconds = 0;              ///< of the execution; never part of an output
+  std::uint64_t source_bytes = 0;   ///< size of the source's files
+  std::uint64_t skipped_bytes = 0;  ///< of the outputs' data: an earlier run had made them
+  std::uint64_t checked_bands = 0;  ///< by options.verify, earlier runs included
+  double seconds = 0;               ///< of the execution; never part of an output
 
   std::uint64_t file_bytes() const;
 };
 
-/// Carries the plan out: bands of rows through their makers into the writers, on options.threads workers. Outputs appear
-/// under their names only when all of them are complete, the model last; on any error, or when `cancel` becomes true
-/// (Error{io}), nothing of them is left and existing files are as they were. The bytes do not depend on the threads.
+/// Carries the plan out: bands of rows through their makers into the writers, on at most options.threads workers that hold
+/// options.max_memory together with everything else. Outputs appear under their names only when all of them are complete,
+/// the model last. On any error, or when `cancel` becomes true (Error{io}), existing files are as they were, and nothing
+/// is left, or with options.journal, once a band is finished, the partial outputs and the journal beside the first
+/// output, which a run with options.resume goes on with. The bytes depend on neither threads nor memory nor how often it
+/// took. Throws Error{invalid} when options.max_memory does not hold a single band, or options.resume meets the journal of
+/// another conversion; Error{internal} when options.verify finds a promise broken.
 Report execute(const Plan& plan, const Checkpoint& source, const ConvertOptions& options,
                const ProgressFn& progress = {}, const std::atomic<bool>* cancel = nullptr);
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -45,12 +46,17 @@ struct ConvertOptions {
   std::string model_name;                       ///< general.name; empty: from the source's path
   bool overwrite = false;
   bool replace_partial = false;
-  int threads = 0;  ///< 0: as many as the machine has
+  int threads = 0;               ///< 0: as many as the machine has
+  std::uint64_t max_memory = 0;  ///< most anonymous memory of the process in bytes; 0: about 32 MiB a thread
+  bool verify = false;           ///< read every band back and hold it against the source
+  bool journal = false;          ///< keep a record of finished bands, and them, when the run ends early
+  bool resume = false;           ///< go on with what a run with a journal left; implies `journal`
 };
 
 /// What a running conversion tells, from any thread but never from two at once.
 struct Progress {
-  std::uint64_t bytes_done = 0;
+  std::uint64_t bytes_done = 0;     ///< of bytes_total, skipped ones included
+  std::uint64_t bytes_skipped = 0;  ///< found finished: an earlier run had made them
   std::uint64_t bytes_total = 0;
   std::string_view tensor;
 };

@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <map>
 
-#include <oneapi/tbb/parallel_for.h>
-
 #include "base/error.h"
 #include "convert/choose.h"
 #include "convert/directory_files.h"
 #include "convert/gguf_keys.h"
+#include "convert/memory.h"
 #include "convert/refusal.h"
 #include "convert/route/reencode_dense.h"
 #include "convert/workers.h"
@@ -42,9 +41,8 @@ int count_mtp_layers(std::span<const OpenedPath> sources) {
 void plan_steps(PlannedOutput& output, const Format& format, const ConvertOptions& options,
                 std::vector<std::string>& offenders) {
   std::vector<std::optional<std::variant<Step, Offender>>> choices(output.targets.size());
-  Workers(options.threads).run([&] {
-    tbb::parallel_for(std::size_t{0}, choices.size(),
-                      [&](std::size_t i) { choices[i] = choose_route(output.targets[i], format, options); });
+  Workers(planning_threads(options)).for_each(choices.size(), [&](std::size_t i, std::size_t) {
+    choices[i] = choose_route(output.targets[i], format, options);
   });
   for (std::size_t i = 0; i < choices.size(); ++i) {
     if (auto* step = std::get_if<Step>(&*choices[i])) {

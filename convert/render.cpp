@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -37,6 +38,58 @@ std::string left_out_text(const std::vector<LeftOut>& left_out) {
   return out;
 }
 
+/// "12 s", "3 min 20 s", "1 h 05 min"
+std::string duration_text(double seconds) {
+  constexpr double kMostHours = 1000;
+  if (!(seconds < kMostHours * 3600)) return "long";
+  const auto whole = static_cast<std::uint64_t>(seconds + 0.5);
+  if (whole < 60) return fmt::format("{} s", whole);
+  if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
+  return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
+}
+
+std::string worst_text(const StepResult& result) {
+  return result.fidelity <= Fidelity::values ? "0" : fmt::format("{:.3g}", result.loss.worst);
+}
+
+/// Every tensor with what became of it.
+std::string tensors_text(const PlannedOutput& output, const OutputResult& result) {
+  TextTable table;
+  table.add({"tensor", "from", "to", "route", "fidelity", "worst error", "reason"});
+  for (std::size_t s = 0; s < output.steps.size(); ++s) {
+    const Step& step = output.steps[s];
+    table.add({printable(step.name), step.source_encoding, step.encoding, std::string(name(step.route)),
+               std::string(name(result.steps[s].fidelity)), worst_text(result.steps[s]), step.reason});
+  }
+  return table.text(2);
+}
+
+/// "verified 320 tensors in 1,204 bands, 2 tensors by their bytes alone"; empty when nothing was asked.
+std::string checked_text(const Report& report) {
+  std::uint64_t tensors = 0;
+  std::uint64_t without_values = 0;
+  for (const OutputResult& output : report.outputs) {
+    for (const StepResult& step : output.steps) {
+      tensors += step.checked != Checked::no ? 1 : 0;
+      without_values += step.checked == Checked::bytes ? 1 : 0;
+    }
+  }
+  if (tensors == 0) return "";
+  std::string out =
+      fmt::format("verified {} tensors, {} bands", format_count(tensors), format_count(report.checked_bands));
+  if (without_values != 0) out += fmt::format("; {} of them by their bytes alone", format_count(without_values));
+  return out + "\n";
+}
+
+Json checked_to_json(Checked checked) {
+  switch (checked) {
+    case Checked::no: return {};
+    case Checked::bytes: return "bytes";
+    case Checked::values: return "values";
+  }
+  return {};
+}
+
 Json loss_to_json(const Loss& loss) {
   return {{"changed", loss.changed},
           {"worst_error", std::isfinite(loss.worst) ? Json(loss.worst) : Json()},
@@ -54,7 +107,10 @@ Json step_to_json(const Step& step, const StepResult* result) {
   out["route"] = name(step.route);
   out["fidelity"] = name(result == nullptr ? step.fidelity : result->fidelity);
   out["reversible"] = result == nullptr ? Json() : Json(result->loss.irreversible == 0);
-  if (result != nullptr) out["loss"] = loss_to_json(result->loss);
+  if (result != nullptr) {
+    out["loss"] = loss_to_json(result->loss);
+    out["verified"] = checked_to_json(result->checked);
+  }
   if (!step.reason.empty()) out["reason"] = step.reason;
   return out;
 }
@@ -65,6 +121,23 @@ std::string render_findings(const Findings& findings) {
   std::string out;
   for (const Finding& finding : findings) out += fmt::format("{}\n", to_string(finding));
   return out;
+}
+
+std::string render_progress(const Progress& progress, double seconds, std::size_t width) {
+  const auto made = static_cast<double>(progress.bytes_done - progress.bytes_skipped);
+  const double rate = made / std::max(seconds, 1e-3);
+  const auto left = static_cast<double>(progress.bytes_total - progress.bytes_done);
+  std::string line =
+      fmt::format("{} of {}, {:.0f} MB/s, {} left", format_bytes(progress.bytes_done),
+                  format_bytes(progress.bytes_total), rate / 1e6, duration_text(left / std::max(rate, 1.0)));
+  if (line.size() > width) return line.substr(0, width);
+  // Counted in bytes: a name in another script takes fewer columns, and the line gets shorter than it might.
+  constexpr std::size_t kBetween = 2;
+  constexpr std::size_t kLeastName = 12;
+  const std::string tensor = printable(excerpt(progress.tensor));
+  if (line.size() + kBetween + std::min(tensor.size(), kLeastName) > width) return line;
+  const std::size_t room = width - line.size() - kBetween;
+  return line + "  " + (tensor.size() <= room ? tensor : excerpt(tensor, room - 3));
 }
 
 std::string render_plan(const Checkpoint& source, const Plan& plan) {
@@ -108,6 +181,9 @@ std::string render_report(const Checkpoint& source, const Plan& plan, const Repo
       table.add({format_count(count), from, to, std::string(name(route)), std::string(name(fidelity))});
     }
     out += table.text(2);
+    if (std::ranges::any_of(result.steps, [](const StepResult& s) { return s.checked != Checked::no; })) {
+      out += tensors_text(output, result);
+    }
     for (std::size_t s = 0; s < output.steps.size(); ++s) {
       if (result.steps[s].fidelity != Fidelity::rounded) continue;
       out +=
@@ -120,7 +196,10 @@ std::string render_report(const Checkpoint& source, const Plan& plan, const Repo
           format_count(irreversible), irreversible_tensors);
     }
   }
-  out += left_out_text(plan.left_out);
+  out += left_out_text(plan.left_out) + checked_text(report);
+  if (report.skipped_bytes != 0) {
+    out += fmt::format("{} were there already, from a run that did not finish\n", format_bytes(report.skipped_bytes));
+  }
   const double megabytes = static_cast<double>(report.file_bytes()) / 1e6;
   out += fmt::format("{} written in {:.2f} s, {:.0f} MB/s\n", format_bytes(report.file_bytes()), report.seconds,
                      report.seconds > 0 ? megabytes / report.seconds : 0.0);
@@ -158,7 +237,11 @@ Json convert_to_json(const Checkpoint& source, const Plan& plan, const Report* r
   for (const Findings* list : {&source.findings, &plan.findings}) {
     for (const Finding& finding : *list) out["findings"].push_back(to_json(finding));
   }
-  if (report != nullptr) out["seconds"] = report->seconds;
+  if (report != nullptr) {
+    out["verified_bands"] = report->checked_bands;
+    out["resumed_bytes"] = report->skipped_bytes;
+    out["seconds"] = report->seconds;
+  }
   return out;
 }
 

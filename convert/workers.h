@@ -1,9 +1,13 @@
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <utility>
 
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/info.h>
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/partitioner.h>
 #include <oneapi/tbb/task_arena.h>
 
 namespace regauge {
@@ -15,9 +19,38 @@ class Workers {
   /// `threads` 0: one for each core.
   explicit Workers(int threads) : count_(threads > 0 ? threads : tbb::info::default_concurrency()) {}
 
+  int count() const noexcept { return count_; }
+
+  /// Calls work(i, worker) for every i in [0, count), begun in order, each by one of count() workers that take the next as
+  /// soon as they are free. `worker` is in [0, count()) and never two calls' at once. The first exception ends the
+  /// run: what has begun is finished, nothing else begins, and it is thrown here.
   template <typename Work>
-  void run(Work&& work) {
-    arena_.execute(std::forward<Work>(work));
+  void for_each(std::size_t count, const Work& work) {
+    std::atomic<std::size_t> next = 0;
+    std::atomic<bool> failed = false;
+    // oneTBB guarantees that a task sees what came before it and that the caller sees what tasks did. The two fences say the
+    // same where a thread sanitizer can see it, which knows nothing of the library's inside.
+    std::atomic<int> fence = 0;
+    fence.store(1, std::memory_order_release);
+    const auto take_turns = [&](std::size_t worker) {
+      static_cast<void>(fence.load(std::memory_order_acquire));
+      while (!failed.load(std::memory_order_relaxed)) {
+        const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
+        if (i >= count) break;
+        try {
+          work(i, worker);
+        } catch (...) {
+          failed = true;
+          fence.fetch_add(1, std::memory_order_acq_rel);
+          throw;
+        }
+      }
+      fence.fetch_add(1, std::memory_order_acq_rel);
+    };
+    arena_.execute([&] {
+      tbb::parallel_for(std::size_t{0}, static_cast<std::size_t>(count_), take_turns, tbb::simple_partitioner());
+    });
+    static_cast<void>(fence.load(std::memory_order_acquire));
   }
 
  private:

@@ -57,6 +57,9 @@ class RowMaker {
   virtual ~RowMaker() = default;
   /// Rows to make at once so that all buffers of a band stay at a few MiB.
   virtual std::int64_t band_rows() const = 0;
+  /// Working memory in bytes that a row of a band costs make(), where that is more than convert/memory.h assumes of every
+  /// route; 0: it is not.
+  virtual std::int64_t bytes_per_row() const { return 0; }
   /// Writes what rows [rows.begin, rows.end) of the target make of each array of the step, packed, into the buffer of the
   /// same number, which is exactly as large. Adds to `loss`.
   virtual void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss& loss) const = 0;
