@@ -19,7 +19,7 @@ constexpr std::uint64_t kUsualWorkerBytes = 32 * kMiB;
 constexpr std::uint64_t kLeastWorkerBytes = 4 * kMiB;
 // What a run costs beside its buffers: stacks, the allocator's own, the scheduler.
 constexpr std::uint64_t kRunReserve = 6 * kMiB;
-constexpr std::uint64_t kWorkerReserve = kMiB;
+constexpr std::uint64_t kWorkerReserve = 2 * kMiB;
 // A thread that plans reads scales in bands of 8 MiB and codes with their zero points.
 constexpr std::uint64_t kPlanningBytes = 32 * kMiB;
 

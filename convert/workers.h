@@ -56,6 +56,8 @@ class Workers {
  private:
   int count_;
   tbb::global_control limit_{tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(count_)};
+  // oneTBB's own 4 MiB for each thread would be most of a small --max-memory, for calls that go a few frames deep.
+  tbb::global_control stack_{tbb::global_control::thread_stack_size, std::size_t{1} << 20};
   tbb::task_arena arena_{count_};
 };
 
