@@ -40,8 +40,8 @@ std::string left_out_text(const std::vector<LeftOut>& left_out) {
 
 /// "12 s", "3 min 20 s", "1 h 05 min"
 std::string duration_text(double seconds) {
-  constexpr double kMostHours = 1000;
-  if (!(seconds < kMostHours * 3600)) return "long";
+  constexpr double kMostSeconds = 1000.0 * 3600;
+  if (!(seconds < kMostSeconds)) return "over 1000 h";
   const auto whole = static_cast<std::uint64_t>(seconds + 0.5);
   if (whole < 60) return fmt::format("{} s", whole);
   if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
@@ -126,10 +126,10 @@ std::string render_findings(const Findings& findings) {
 std::string render_progress(const Progress& progress, double seconds, std::size_t width) {
   const auto made = static_cast<double>(progress.bytes_done - progress.bytes_skipped);
   const double rate = made / std::max(seconds, 1e-3);
-  const auto left = static_cast<double>(progress.bytes_total - progress.bytes_done);
-  std::string line =
-      fmt::format("{} of {}, {:.0f} MB/s, {} left", format_bytes(progress.bytes_done),
-                  format_bytes(progress.bytes_total), rate / 1e6, duration_text(left / std::max(rate, 1.0)));
+  const auto bytes_left = static_cast<double>(progress.bytes_total - progress.bytes_done);
+  const std::string left = made > 0 ? ", " + duration_text(bytes_left / rate) + " left" : "";
+  std::string line = fmt::format("{} of {}, {:.0f} MB/s{}", format_bytes(progress.bytes_done),
+                                 format_bytes(progress.bytes_total), rate / 1e6, left);
   if (line.size() > width) return line.substr(0, width);
   // Counted in bytes: a name in another script takes fewer columns, and the line gets shorter than it might.
   constexpr std::size_t kBetween = 2;
