@@ -65,12 +65,22 @@ File File::open(const std::filesystem::path& path) {
   return file;
 }
 
+File File::virtual_file(std::string path, std::uint64_t size, std::int64_t modified_ns, Reader reader) {
+  File file;
+  file.reader_ = std::move(reader);
+  file.path_ = std::move(path);
+  file.size_ = size;
+  file.modified_ns_ = modified_ns;
+  return file;
+}
+
 void File::read_at(std::uint64_t offset, std::span<std::byte> out) const {
   const auto ends_early = [this](std::uint64_t at) {
     return Error(ErrorCode::io, "file is shorter than its header promised").at(path_).offset(at);
   };
   // size_ came from an off_t, so offsets below it are representable; a file that grew since is read no further.
   if (offset > size_ || out.size() > size_ - offset) throw ends_early(size_);
+  if (reader_) return reader_(offset, out);
   while (!out.empty()) {
     const ssize_t got = ::pread(fd_.get(), out.data(), std::min(out.size(), kMaxReadBytes), static_cast<off_t>(offset));
     if (got < 0) {
@@ -95,8 +105,7 @@ std::vector<std::byte> File::read_range(std::uint64_t offset, std::uint64_t coun
   return bytes;
 }
 
-std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes) {
-  const File file = File::open(path);
+std::string read_text(const File& file, std::uint64_t max_bytes) {
   if (file.size() > max_bytes) {
     throw Error(ErrorCode::malformed, "has {} bytes, more than the {} that such a file may have", file.size(),
                 max_bytes)
@@ -105,6 +114,10 @@ std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_
   std::string text(static_cast<std::size_t>(file.size()), '\0');
   file.read_at(0, std::as_writable_bytes(std::span(text)));
   return text;
+}
+
+std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes) {
+  return read_text(File::open(path), max_bytes);
 }
 
 }  // namespace regauge

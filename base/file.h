@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,9 +34,15 @@ class FileDescriptor {
 /// those at opening: a file that shrinks later fails the read that needs the missing bytes.
 class File {
  public:
+  /// Fills `out` with the bytes from `offset` on, all of them within the file's size; called from any thread.
+  using Reader = std::function<void(std::uint64_t offset, std::span<std::byte> out)>;
+
   /// Follows symbolic links. Throws Error{not_found} when nothing is there, Error{invalid} for a directory, a FIFO, a
   /// socket or a device, and Error{io} for anything else that the system refuses.
   static File open(const std::filesystem::path& path);
+
+  /// A file whose bytes come from somewhere else than a file of their own, such as a part of another one.
+  static File virtual_file(std::string path, std::uint64_t size, std::int64_t modified_ns, Reader reader);
 
   std::uint64_t size() const noexcept { return size_; }
   /// The path as it was given, byte for byte: not necessarily UTF-8.
@@ -53,6 +60,7 @@ class File {
   File() = default;
 
   FileDescriptor fd_;
+  Reader reader_;  ///< in place of fd_
   std::string path_;
   std::uint64_t size_ = 0;
   std::int64_t modified_ns_ = 0;
@@ -60,6 +68,7 @@ class File {
 
 /// The whole of a text file, unvalidated. Throws what File throws, and Error{malformed} without allocating when the file
 /// has more than `max_bytes`.
+std::string read_text(const File& file, std::uint64_t max_bytes);
 std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_bytes);
 
 }  // namespace regauge

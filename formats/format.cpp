@@ -76,9 +76,18 @@ Source probe(const fs::path& path) {
   if (fs::is_directory(path, error)) {
     source.is_directory = true;
     source.entries = list_files(path);
+    source.folder = disk_folder(path);
     return source;
   }
-  const File file = File::open(path);
+  return probe(disk_folder(path.parent_path()), path.filename());
+}
+
+Source probe(FolderPtr folder, const fs::path& relative) {
+  const File file = folder->open(relative);
+  Source source;
+  source.path = folder->path() / relative;
+  source.folder = std::move(folder);
+  source.file = relative;
   source.size = file.size();
   source.head = file.read_range(0, std::min<std::uint64_t>(file.size(), Source::kHeadBytes));
   return source;

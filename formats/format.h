@@ -21,6 +21,11 @@ struct Source {
   std::vector<std::filesystem::path> entries;  ///< of a directory: regular files below it, relative, bytewise ascending
   std::vector<std::byte> head;                 ///< of a file: its first bytes, at most kHeadBytes
   std::uint64_t size = 0;                      ///< of a file
+  FolderPtr folder;                            ///< the directory itself, or one that holds the file
+  std::filesystem::path file;                  ///< of a file: its place in `folder`
+
+  /// Opens what is no directory. Throws what File::open throws.
+  File open() const { return folder->open(file); }
 
   static constexpr std::size_t kHeadBytes = 4096;
 };
@@ -28,6 +33,8 @@ struct Source {
 /// Reads the directory listing or the first bytes. Throws Error{not_found|io} when the path cannot be read, and
 /// Error{invalid} for what is neither a regular file nor a directory.
 Source probe(const std::filesystem::path& path);
+/// The same for a file of a folder.
+Source probe(FolderPtr folder, const std::filesystem::path& relative);
 
 /// How GPTQ zero points are to be read: by the evidence in the data, or as told.
 enum class ZerosLabel : std::uint8_t { automatic, v1, v2 };

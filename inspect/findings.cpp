@@ -192,7 +192,7 @@ class Collector {
   }
 
   void say_act_order() {
-    if (checkpoint_.format != "gptq") return;
+    if (checkpoint_.array_format() != "gptq") return;
     if (const ScanReport* scan = evidence_.scan) {
       if (scan->act_order.empty()) {
         add(Severity::note, "act-order-absent", "no act-order (by data): every group is a run of neighbouring columns");
@@ -260,7 +260,7 @@ class Collector {
 
   void say_data() {
     const ScanReport& scan = *evidence_.scan;
-    if (checkpoint_.format == "gptq" && scan.with_zeros != 0) {
+    if (checkpoint_.array_format() == "gptq" && scan.with_zeros != 0) {
       add(Severity::note, scan.asymmetric.empty() ? "zeros-midpoint" : "zeros-asymmetric",
           scan.asymmetric.empty()
               ? fmt::format("all zero points are the midpoint (by data, {})",

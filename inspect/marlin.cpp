@@ -95,7 +95,7 @@ std::vector<MixedFusion> mixed_fusions(const Checkpoint& checkpoint, const Catal
 
 MarlinVerdict judge_marlin(const Checkpoint& checkpoint, const Catalog& catalog) {
   MarlinVerdict verdict;
-  verdict.applies = checkpoint.format == "gptq";
+  verdict.applies = checkpoint.array_format() == "gptq";
   if (!verdict.applies) return verdict;
   const QuantizationClaims claims = read_claims(checkpoint);
   verdict.config_reason = config_reason(claims);

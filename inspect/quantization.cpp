@@ -82,15 +82,15 @@ QuantizationClaims read_claims(const Checkpoint& checkpoint) {
   if (claims.checkpoint_format.empty()) claims.checkpoint_format = text_of(section, "format");
   claims.mode = text_of(section, "mode");
   claims.quantizer = quantizer_of(section);
-  claims.overrides = overrides_of(section, checkpoint.format);
+  claims.overrides = overrides_of(section, checkpoint.array_format());
   return claims;
 }
 
 std::string describe(const Checkpoint& checkpoint) {
   if (!checkpoint.quantization) return {};
   const QuantizationClaims claims = read_claims(checkpoint);
-  std::string line = checkpoint.format == "mlx" ? "MLX"
-                     : claims.method.empty()    ? upper(checkpoint.format)
+  std::string line = checkpoint.array_format() == "mlx" ? "MLX"
+                     : claims.method.empty()    ? upper(checkpoint.array_format())
                                                 : upper(claims.method);
   if (!claims.mode.empty()) line += " " + claims.mode;
   if (claims.bits) line += fmt::format(" {}-bit", *claims.bits);
@@ -99,7 +99,7 @@ std::string describe(const Checkpoint& checkpoint) {
   if (claims.sym) line += *claims.sym ? ", symmetric" : ", asymmetric";
   if (claims.desc_act) line += *claims.desc_act ? ", act-order" : ", no act-order";
   if (claims.overrides != 0) {
-    line += ", " + plural(claims.overrides, checkpoint.format == "mlx" ? "module override" : "override rule");
+    line += ", " + plural(claims.overrides, checkpoint.array_format() == "mlx" ? "module override" : "override rule");
   }
   if (!claims.quantizer.empty()) line += "; made by " + claims.quantizer;
   return line;

@@ -33,7 +33,8 @@ bool Checkpoint::has_sidecar(std::string_view name) const {
 
 std::optional<std::string> Checkpoint::sidecar_text(std::string_view name, std::uint64_t max_bytes) const {
   if (!has_sidecar(name)) return std::nullopt;
-  return read_text_file(folder / name, max_bytes);
+  if (!folder) throw Error(ErrorCode::not_found, "a checkpoint without a folder has no files beside it").at(path);
+  return folder->read_text(name, max_bytes);
 }
 
 std::uint64_t Checkpoint::file_bytes() const {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/finding.h"
+#include "base/folder.h"
 #include "base/json.h"
 #include "ir/metadata.h"
 #include "ir/tensor.h"
@@ -38,10 +38,12 @@ struct Sidecar {
 /// nobody asked for; nothing in it has been interpreted beyond the format's own rules.
 struct Checkpoint {
   std::string path;            ///< as the user gave it
-  std::string format;          ///< the Format's name: "safetensors", "gptq", "mlx", "gguf"
+  std::string format;          ///< the Format's name: "safetensors", "gptq", "mlx", "gguf", "container"
   std::string format_version;  ///< "v1", "v3 little endian"; empty where there is none
+  std::string packed_format;   ///< of what a container holds: the format of the checkpoint inside; else empty
   Dialect dialect = Dialect::hf;
-  std::filesystem::path folder;  ///< where sidecars lie
+  FolderPtr folder;        ///< where files and sidecars lie
+  std::string entry_file;  ///< the file of `folder` that was opened; empty when the whole folder was
 
   std::vector<SourceFile> files;
   std::vector<StoredArray> arrays;
@@ -52,6 +54,8 @@ struct Checkpoint {
   std::vector<Sidecar> sidecars;
   Findings findings;
 
+  /// The format that says what the arrays mean, whether or not they came in a container.
+  const std::string& array_format() const noexcept { return packed_format.empty() ? format : packed_format; }
   const Tensor* find(std::string_view name) const;
   const StoredArray* find_array(std::string_view name) const;
   bool has_sidecar(std::string_view name) const;

@@ -30,7 +30,7 @@ AxisMap checked_order(std::span<const std::int32_t> order, std::string_view name
 void read_sidecar(const Checkpoint& checkpoint, std::map<std::string, AxisMap>& orders) {
   const auto text = checkpoint.sidecar_text(kPermutationFile, kMaxFileBytes);
   if (!text) return;
-  const std::string path = (checkpoint.folder / std::string(kPermutationFile)).native();
+  const std::string path = checkpoint.folder->path_of(kPermutationFile);
   const Json json = parse_json(*text, path, {.max_bytes = kMaxFileBytes, .max_values = kMaxFileValues});
   const Json* permutations = get_object(json, "permutations");
   if (permutations == nullptr) return;

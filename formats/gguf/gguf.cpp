@@ -101,11 +101,11 @@ void compare_keys(const Metadata& first, const Metadata& later, const std::strin
   }
 }
 
-void add_shards(Checkpoint& checkpoint, const std::filesystem::path& named, const gguf::SplitKeys& split) {
-  for (const std::filesystem::path& path : gguf::shard_paths(named, split)) {
+void add_shards(Checkpoint& checkpoint, const Source& source, const gguf::SplitKeys& split) {
+  for (const std::filesystem::path& path : gguf::shard_paths(source.path, split)) {
     FindingTally tally;
     const auto number = checkpoint.files.size();
-    auto file = std::make_shared<const File>(File::open(path));
+    auto file = std::make_shared<const File>(source.folder->open(source.file.parent_path() / path.filename()));
     Header header = gguf::read_header(*file, tally);
     gguf::check_shard(header.metadata, number, split, file->path());
     add_arrays(checkpoint, header, file, tally);
@@ -143,13 +143,14 @@ Checkpoint open_gguf(const Source& source) {
   checkpoint.path = source.path.native();
   checkpoint.format = kGgufFormat.name;
   checkpoint.dialect = Dialect::gguf;
-  checkpoint.folder = source.path.parent_path();
+  checkpoint.folder = source.folder;
+  checkpoint.entry_file = source.file.native();
   FindingTally tally;
-  auto file = std::make_shared<const File>(File::open(source.path));
+  auto file = std::make_shared<const File>(source.open());
   Header header = gguf::read_header(*file, tally);
   checkpoint.format_version = fmt::format("v{} {} endian", header.version, header.is_big_endian ? "big" : "little");
   if (const auto split = gguf::split_keys(header.metadata, file->path())) {
-    add_shards(checkpoint, source.path, *split);
+    add_shards(checkpoint, source, *split);
     return checkpoint;
   }
   add_arrays(checkpoint, header, file, tally);

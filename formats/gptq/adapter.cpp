@@ -26,29 +26,25 @@ constexpr const char* kConfigFile = "adapter_config.json";
 constexpr const char* kWeightsFile = "adapter_model.safetensors";
 constexpr const char* kOriginalFile = "eora.safetensors";
 
-/// An adapter's files; paths on disk, and the names they get in the checkpoint.
+/// An adapter's files in their folder, and the name that the weights get in the checkpoint.
 struct Adapter {
+  FolderPtr folder;
   fs::path weights;
   std::string name;
   std::optional<fs::path> config;
 };
 
-bool is_file(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_regular_file(path, ignored);
-}
-
 /// The adapter that the user names: a directory, or the file itself.
 Adapter named_adapter(const fs::path& path) {
   std::error_code ignored;
   const bool directory = fs::is_directory(path, ignored);
-  const fs::path folder = directory ? path : path.parent_path();
   Adapter adapter;
+  adapter.folder = disk_folder(directory ? path : path.parent_path());
   if (!directory) {
-    adapter.weights = path;
+    adapter.weights = path.filename();
   } else {
     for (const char* file : {kWeightsFile, kOriginalFile}) {
-      if (adapter.weights.empty() && is_file(folder / file)) adapter.weights = folder / file;
+      if (adapter.weights.empty() && adapter.folder->has_file(file)) adapter.weights = file;
     }
     if (adapter.weights.empty()) {
       throw Error(ErrorCode::not_found, "is no adapter: it holds neither {} nor {}", kWeightsFile, kOriginalFile)
@@ -57,7 +53,7 @@ Adapter named_adapter(const fs::path& path) {
   }
   // Kept apart from the model's own files, whatever its folder is called.
   adapter.name = (fs::path("adapter") / adapter.weights.filename()).native();
-  if (is_file(folder / kConfigFile)) adapter.config = folder / kConfigFile;
+  if (adapter.folder->has_file(kConfigFile)) adapter.config = kConfigFile;
   return adapter;
 }
 
@@ -73,8 +69,8 @@ std::vector<Adapter> adapters_inside(const Checkpoint& checkpoint) {
     const std::string config = (path.parent_path() / kConfigFile).native();
     const bool has_config = names.contains(config);
     if (path.filename() == kWeightsFile && !has_config) continue;
-    Adapter adapter{checkpoint.folder / path, sidecar.name, std::nullopt};
-    if (has_config) adapter.config = checkpoint.folder / config;
+    Adapter adapter{checkpoint.folder, path, sidecar.name, std::nullopt};
+    if (has_config) adapter.config = config;
     adapters.push_back(std::move(adapter));
   }
   return adapters;
@@ -89,11 +85,11 @@ struct AdapterConfig {
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
 };
 
-AdapterConfig read_config(const fs::path& path) {
+AdapterConfig read_config(const Folder& folder, const fs::path& path) {
   AdapterConfig config;
-  config.path = path.native();
+  config.path = folder.path_of(path);
   const Json json =
-      parse_json(read_text_file(path, kMaxConfigBytes), config.path, {.duplicates = JsonDuplicates::keep_last});
+      parse_json(folder.read_text(path, kMaxConfigBytes), config.path, {.duplicates = JsonDuplicates::keep_last});
   if (!json.is_object()) throw Error(ErrorCode::malformed, "is no JSON object").at(config.path);
   try {
     if (get_bool(json, "use_dora").value_or(false)) {
@@ -176,7 +172,7 @@ void check_config(const AdapterConfig& config, std::span<const StoredArray> arra
 }
 
 void append(Checkpoint& checkpoint, Adapter adapter) {
-  Checkpoint factors = open_safetensors(probe(adapter.weights));
+  Checkpoint factors = open_safetensors(probe(adapter.folder, adapter.weights));
   const std::size_t first_file = checkpoint.files.size();
   const std::size_t first_array = checkpoint.arrays.size();
   for (SourceFile& file : factors.files) {
@@ -184,7 +180,7 @@ void append(Checkpoint& checkpoint, Adapter adapter) {
     checkpoint.files.push_back(std::move(file));
   }
   FindingTally tally;
-  if (adapter.config) check_config(read_config(*adapter.config), factors.arrays, tally);
+  if (adapter.config) check_config(read_config(*adapter.folder, *adapter.config), factors.arrays, tally);
   for (StoredArray& array : factors.arrays) {
     array.file += first_file;
     checkpoint.arrays.push_back(std::move(array));

@@ -193,8 +193,9 @@ std::optional<std::pair<int, int>> parse_version(const std::vector<std::string>&
   return std::nullopt;
 }
 
-Json read_json(const std::filesystem::path& path) {
-  return parse_json(read_text_file(path, kMaxConfigBytes), path.native(), {.duplicates = JsonDuplicates::keep_last});
+Json read_json(const Folder& folder, const std::string& file) {
+  return parse_json(folder.read_text(file, kMaxConfigBytes), folder.path_of(file),
+                    {.duplicates = JsonDuplicates::keep_last});
 }
 
 /// quantization_config of a config.json, at the top or in text_config.
@@ -233,17 +234,16 @@ Settings Config::settings_for(const DynamicRule* rule) const {
   return settings;
 }
 
-std::optional<Section> find_section(const std::filesystem::path& folder, const std::optional<Json>& config,
-                                    const std::function<bool(const std::string& file)>& has) {
+std::optional<Section> find_section(const Folder& folder, const std::optional<Json>& config) {
   for (const std::string file : {"quantize_config.json", "quant_config.json"}) {
-    if (has(file)) return Section{(folder / file).native(), read_json(folder / file)};
+    if (folder.has_file(file)) return Section{folder.path_of(file), read_json(folder, file)};
   }
-  const std::filesystem::path path = folder / "config.json";
+  const std::string file = "config.json";
   std::optional<Json> own;
-  if (!config && has("config.json")) own = read_json(path);
+  if (!config && folder.has_file(file)) own = read_json(folder, file);
   const std::optional<Json>& seen = config ? config : own;
   const Json* section = seen ? nested_section(*seen) : nullptr;
-  return section != nullptr ? std::optional(Section{path.native(), *section}) : std::nullopt;
+  return section != nullptr ? std::optional(Section{folder.path_of(file), *section}) : std::nullopt;
 }
 
 bool is_foreign(const Json& section) {

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "base/finding.h"
+#include "base/folder.h"
 #include "base/json.h"
 #include "formats/gptq/pattern.h"
 
@@ -66,11 +65,10 @@ struct Section {
 };
 
 /// The quantization section of the checkpoint in `folder`: quantize_config.json, quant_config.json, then config.json (its
-/// quantization_config, at the top or in text_config). `config` is config.json where it has been read already; `has` tells
-/// which other files may be looked at. Nothing when there is none. Throws Error{malformed} for broken JSON.
+/// quantization_config, at the top or in text_config). `config` is config.json where it has been read already. Nothing
+/// when there is none. Throws Error{malformed} for broken JSON.
 /// Source of the order: ModelCloud/GPTQModel gptqmodel/quantization/config.py, QUANT_CONFIG_FILENAME_COMPAT.
-std::optional<Section> find_section(const std::filesystem::path& folder, const std::optional<Json>& config,
-                                    const std::function<bool(const std::string& file)>& has);
+std::optional<Section> find_section(const Folder& folder, const std::optional<Json>& config);
 
 /// Whether a section says that it is not GPTQ: another quant_method, or AWQ's old keys.
 bool is_foreign(const Json& section);

@@ -25,22 +25,12 @@ using namespace gptq;
 
 constexpr std::string_view kWeight = ".weight";
 
-/// The quantization section as the bidder and the reader look for it.
-std::optional<Section> section_of(const Source& source, const std::filesystem::path& folder,
-                                  const std::optional<Json>& config) {
-  return find_section(folder, config, [&](const std::string& file) {
-    if (source.is_directory) return std::ranges::binary_search(source.entries, std::filesystem::path(file));
-    std::error_code ignored;
-    return std::filesystem::is_regular_file(folder / file, ignored);
-  });
-}
-
 Bid bid(const Source& source) {
   const SafetensorsGlance seen = glance(source);
   if (!seen.is_safetensors) return {};
   std::optional<Section> section;
   try {
-    section = section_of(source, source.is_directory ? source.path : source.path.parent_path(), seen.config);
+    section = find_section(*source.folder, seen.config);
   } catch (const Error&) {
     section.reset();  // whoever opens the checkpoint says what is wrong with the file
   }
@@ -235,7 +225,7 @@ std::unique_ptr<Writer> create(const std::filesystem::path& target, const WriteO
 
 Checkpoint open_gptq(const Source& source, const OpenOptions& options) {
   Checkpoint checkpoint = open_safetensors(source, options);
-  const auto section = section_of(source, checkpoint.folder, checkpoint.config);
+  const auto section = find_section(*source.folder, checkpoint.config);
   Config config;
   // AutoGPTQ's quantize_config.json names no method, so whatever is not another's is taken for GPTQ's.
   if (section && !is_foreign(section->json)) config = parse_config(*section, checkpoint.findings);

@@ -27,10 +27,10 @@ constexpr const char* kWeightsFile = "adapters.safetensors";
 
 /// Why an adapter cannot be parts of its weights; nothing when it can. The factors are a plain product there, so a scale
 /// other than 1 has no place, and neither has DoRA's magnitude.
-std::optional<std::string> objection(const fs::path& path) {
-  const std::string& file = path.native();
+std::optional<std::string> objection(const Folder& folder, const fs::path& path) {
+  const std::string file = folder.path_of(path);
   const Json config =
-      parse_json(read_text_file(path, kMaxConfigBytes), file, {.duplicates = JsonDuplicates::keep_last});
+      parse_json(folder.read_text(path, kMaxConfigBytes), file, {.duplicates = JsonDuplicates::keep_last});
   if (!config.is_object()) throw Error(ErrorCode::malformed, "is no JSON object").at(file);
   try {
     const std::string type = get_string(config, "fine_tune_type").value_or("lora");
@@ -93,8 +93,8 @@ void attach(const Checkpoint& checkpoint, const Factors& factors, Tensor& tensor
 }
 
 /// Adds the adapter's file and arrays; returns the index of its first array.
-std::size_t append(Checkpoint& checkpoint, const fs::path& weights, const std::string& name) {
-  Checkpoint adapter = open_safetensors(probe(weights));
+std::size_t append(Checkpoint& checkpoint, const FolderPtr& folder, const fs::path& weights, const std::string& name) {
+  Checkpoint adapter = open_safetensors(probe(folder, weights));
   const std::size_t first_file = checkpoint.files.size();
   const std::size_t first_array = checkpoint.arrays.size();
   for (SourceFile& file : adapter.files) {
@@ -150,18 +150,18 @@ void attach_all(Checkpoint& checkpoint, std::size_t first_array, FindingTally& t
 }  // namespace
 
 void attach_adapter(Checkpoint& checkpoint, const OpenOptions& options) {
-  fs::path folder;
+  FolderPtr folder;
+  fs::path weights = kWeightsFile;
   std::string name;
   if (options.adapter) {
-    folder = *options.adapter;
+    folder = disk_folder(*options.adapter);
     name = (fs::path("adapter") / kWeightsFile).native();
-    std::error_code ignored;
-    if (!fs::is_regular_file(folder / kWeightsFile, ignored) || !fs::is_regular_file(folder / kConfigFile, ignored)) {
+    if (!folder->has_file(kWeightsFile) || !folder->has_file(kConfigFile)) {
       throw Error(ErrorCode::not_found, "is no MLX adapter: it lacks {} or {}", kConfigFile, kWeightsFile)
-          .at(folder.native());
+          .at(folder->path().native());
     }
-    if (const auto reason = objection(folder / kConfigFile)) {
-      throw Error(ErrorCode::unsupported, "this adapter cannot be attached: {}", *reason).at(folder.native());
+    if (const auto reason = objection(*folder, kConfigFile)) {
+      throw Error(ErrorCode::unsupported, "this adapter cannot be attached: {}", *reason).at(folder->path().native());
     }
   } else {
     if (!options.find_adapter) return;
@@ -169,11 +169,12 @@ void attach_adapter(Checkpoint& checkpoint, const OpenOptions& options) {
         checkpoint.sidecars, [](const Sidecar& sidecar) { return fs::path(sidecar.name).filename() == kWeightsFile; });
     if (found == checkpoint.sidecars.end()) return;
     name = found->name;
-    const fs::path relative = fs::path(name).parent_path();
-    folder = checkpoint.folder / relative;
-    const bool configured = checkpoint.has_sidecar((relative / kConfigFile).native());
-    const auto reason =
-        configured ? objection(folder / kConfigFile) : std::optional<std::string>("it has no adapter_config.json");
+    weights = name;
+    folder = checkpoint.folder;
+    const fs::path config = weights.parent_path() / kConfigFile;
+    const auto reason = checkpoint.has_sidecar(config.native())
+                            ? objection(*folder, config)
+                            : std::optional<std::string>("it has no adapter_config.json");
     if (reason) {
       checkpoint.findings.push_back({Severity::warning,
                                      "adapter-not-attached",
@@ -184,7 +185,7 @@ void attach_adapter(Checkpoint& checkpoint, const OpenOptions& options) {
     }
   }
   FindingTally tally;
-  attach_all(checkpoint, append(checkpoint, folder / kWeightsFile, name), tally);
+  attach_all(checkpoint, append(checkpoint, folder, weights, name), tally);
   tally.move_to(checkpoint.findings, name);
 }
 

@@ -43,7 +43,7 @@ std::vector<std::byte> first_shard_head(const Source& source) {
   });
   if (shard == source.entries.end()) return {};
   try {
-    const File file = File::open(source.path / *shard);
+    const File file = source.folder->open(*shard);
     return file.read_range(0, std::min<std::uint64_t>(file.size(), Source::kHeadBytes));
   } catch (const Error&) {
     return {};  // whoever opens the checkpoint says what is wrong with it
@@ -93,10 +93,10 @@ Bid bid(const Source& source) {
 /// config.json of a directory, or of the folder that a single file lies in.
 std::optional<Json> config_of(const Checkpoint& checkpoint, const Source& source) {
   if (checkpoint.config || source.is_directory) return checkpoint.config;
-  const fs::path path = checkpoint.folder / "config.json";
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) return std::nullopt;
-  return parse_json(read_text_file(path, kMaxConfigBytes), path.native(), {.duplicates = JsonDuplicates::keep_last});
+  const std::string file = "config.json";
+  if (!checkpoint.folder->has_file(file)) return std::nullopt;
+  return parse_json(checkpoint.folder->read_text(file, kMaxConfigBytes), checkpoint.folder->path_of(file),
+                    {.duplicates = JsonDuplicates::keep_last});
 }
 
 class Reader {
@@ -209,7 +209,7 @@ class Reader {
 
 Checkpoint open_mlx(const Source& source, const OpenOptions& options) {
   Checkpoint checkpoint = open_safetensors(source, options);
-  const std::string path = (checkpoint.folder / "config.json").native();
+  const std::string path = checkpoint.folder->path_of("config.json");
   const auto json = config_of(checkpoint, source);
   const Json* section = json ? mlx::find_section(*json) : nullptr;
   Config config;

@@ -43,34 +43,11 @@ std::vector<std::string> top_level_files(const Source& source, std::string_view 
   return names;
 }
 
-bool is_below(const fs::path& path, const fs::path& folder) {
-  const auto [end, rest] = std::mismatch(folder.begin(), folder.end(), path.begin(), path.end());
-  return end == folder.end();
-}
-
-fs::path resolve(const fs::path& path) {
-  std::error_code error;
-  fs::path resolved = fs::canonical(path, error);
-  if (error) throw Error(ErrorCode::io, "cannot be followed: {}", error.message()).at(path.native());
-  return resolved;
-}
-
-/// Whether the file behind `relative` lies in the directory, symbolic links followed. The cache of huggingface_hub is
-/// the one exception: there a snapshot is made of links to ../../blobs (huggingface/huggingface_hub docs, "Understand
-/// caching"), and it is where most people's models are.
-bool stays_inside(const fs::path& root, const fs::path& relative) {
-  const fs::path folder = resolve(root);
-  const fs::path file = resolve(root / relative);
-  if (is_below(file, folder)) return true;
-  const fs::path snapshots = folder.parent_path();
-  return snapshots.filename() == "snapshots" && is_below(file, snapshots.parent_path() / "blobs");
-}
-
 /// Throws unless `relative` is a file inside the directory.
 void check_inside(const Source& source, const std::string& relative) {
-  if (!stays_inside(source.path, relative)) {
+  if (!source.folder->stays_inside(relative)) {
     throw Error(ErrorCode::malformed, "is a symbolic link that leads out of the checkpoint")
-        .at((source.path / relative).native());
+        .at(source.folder->path_of(relative));
   }
 }
 
@@ -103,8 +80,8 @@ std::string choose_index(const std::vector<std::string>& names, const Source& so
 
 Index read_index(const Source& source, const std::string& name) {
   check_inside(source, name);
-  const std::string path = (source.path / name).native();
-  Json root = parse_json(read_text_file(path, kMaxConfigBytes), path);
+  const std::string path = source.folder->path_of(name);
+  Json root = parse_json(source.folder->read_text(name, kMaxConfigBytes), path);
   Index index;
   index.name = name;
   if (!root.is_object()) throw Error(ErrorCode::malformed, "is no JSON object").at(path);
@@ -133,17 +110,24 @@ Index read_index(const Source& source, const std::string& name) {
   return index;
 }
 
+/// What is wrong where the index promises a shard: nothing is there, or something that is no file.
+Error missing_shard(const Source& source, const Index& index, const std::string& name, const std::string& array) {
+  try {
+    source.folder->open(name);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::invalid) return error;
+  }
+  return Error(ErrorCode::not_found, "shard '{}' is not there", excerpt(name))
+      .tensor(excerpt(array))
+      .at(source.folder->path_of(index.name));
+}
+
 /// Adds the shards of the index to `found`; the first array that needs a shard stands for all in messages.
 void add_listed(const Source& source, const Index& index, std::set<std::string>& found) {
   for (const auto& [array, shard] : index.weight_map.items()) {
     const auto& name = shard.get_ref<const std::string&>();
     if (!found.insert(name).second) continue;
-    std::error_code error;
-    if (!fs::exists(source.path / name, error)) {
-      throw Error(ErrorCode::not_found, "shard '{}' is not there", excerpt(name))
-          .tensor(excerpt(array))
-          .at((source.path / index.name).native());
-    }
+    if (!source.folder->has_file(name)) throw missing_shard(source, index, name, array);
     check_inside(source, name);
   }
 }
@@ -234,10 +218,10 @@ std::optional<Json> read_config(const Source& source, FindingTally& tally) {
   const std::string name = "config.json";
   if (std::ranges::find(source.entries, fs::path(name)) == source.entries.end()) return std::nullopt;
   check_inside(source, name);
-  const std::string path = (source.path / name).native();
+  const std::string path = source.folder->path_of(name);
   const JsonLimits limits{.duplicates = JsonDuplicates::keep_last};
   std::vector<std::string> repeated;
-  Json config = parse_json(read_text_file(path, kMaxConfigBytes), path, limits, &repeated);
+  Json config = parse_json(source.folder->read_text(name, kMaxConfigBytes), path, limits, &repeated);
   if (!config.is_object()) throw Error(ErrorCode::malformed, "is no JSON object").at(path);
   for (const std::string& key : repeated) {
     tally.add(Severity::warning, "config-repeated-key", "config.json gives a key twice, the last value counts", key);
@@ -249,15 +233,12 @@ std::vector<Sidecar> find_sidecars(const Source& source, const ShardSet& set, Fi
   std::vector<Sidecar> sidecars;
   for (const fs::path& path : source.entries) {
     if (std::ranges::binary_search(set.shards, path.native())) continue;
-    std::error_code error;
-    // The listing does not follow links to folders, so only the last step can be a link.
-    if (fs::is_symlink(source.path / path, error) && !stays_inside(source.path, path)) {
+    if (!source.folder->stays_inside(path)) {
       tally.add(Severity::warning, "sidecar-outside", "symbolic link that leads out of the checkpoint is left out",
                 path.native());
       continue;
     }
-    const auto bytes = fs::file_size(source.path / path, error);
-    if (!error) sidecars.push_back({path.native(), bytes});
+    if (const auto bytes = source.folder->file_bytes(path)) sidecars.push_back({path.native(), *bytes});
   }
   return sidecars;
 }
@@ -273,7 +254,7 @@ void check_index(const ShardSet& set, const Checkpoint& checkpoint, FindingTally
       throw Error(ErrorCode::malformed, "is listed in shard '{}' but is not there",
                   excerpt(shard.get_ref<const std::string&>()))
           .tensor(excerpt(name))
-          .at((checkpoint.folder / set.index->name).native());
+          .at(checkpoint.folder->path_of(set.index->name));
     }
     listed[found->second] = true;
     if (checkpoint.files[checkpoint.arrays[found->second].file].name != shard.get_ref<const std::string&>()) {

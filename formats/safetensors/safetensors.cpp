@@ -44,8 +44,8 @@ Tensor as_tensor(const StoredArray& array, std::size_t index, std::shared_ptr<co
 }
 
 /// Adds one file and its arrays; names across files are checked later.
-void add_file(Checkpoint& checkpoint, FindingTally& tally, std::string name, const std::filesystem::path& path) {
-  auto file = std::make_shared<const File>(File::open(path));
+void add_file(Checkpoint& checkpoint, FindingTally& tally, std::string name, File opened) {
+  auto file = std::make_shared<const File>(std::move(opened));
   Header header = safetensors::read_header(*file);
   const std::size_t file_index = checkpoint.files.size();
   if (header.null_metadata) tally.add(Severity::note, "null-metadata", "__metadata__ is null", name);
@@ -102,14 +102,14 @@ Checkpoint open_safetensors(const Source& source, const OpenOptions&) {
   checkpoint.path = source.path.native();
   checkpoint.format = kSafetensorsFormat.name;
   checkpoint.dialect = Dialect::hf;
+  checkpoint.folder = source.folder;
   if (!source.is_directory) {
-    checkpoint.folder = source.path.parent_path();
-    add_file(checkpoint, tally, source.path.filename().native(), source.path);
+    checkpoint.entry_file = source.file.native();
+    add_file(checkpoint, tally, source.file.native(), source.open());
   } else {
-    checkpoint.folder = source.path;
     const ShardSet set = safetensors::find_shards(source, tally);
     checkpoint.config = safetensors::read_config(source, tally);
-    for (const std::string& shard : set.shards) add_file(checkpoint, tally, shard, source.path / shard);
+    for (const std::string& shard : set.shards) add_file(checkpoint, tally, shard, source.folder->open(shard));
     checkpoint.check_array_names();
     safetensors::check_index(set, checkpoint, tally);
     checkpoint.sidecars = safetensors::find_sidecars(source, set, tally);
@@ -123,8 +123,8 @@ SafetensorsGlance glance(const Source& source) {
   seen.is_safetensors = bid(source).confidence > 0;
   if (!seen.is_safetensors) return seen;
   FindingTally ignored;
-  const auto add_names = [&seen](const std::filesystem::path& path) {
-    for (auto& entry : safetensors::read_header(File::open(path)).entries) seen.names.push_back(std::move(entry.name));
+  const auto add_names = [&seen](const File& file) {
+    for (auto& entry : safetensors::read_header(file).entries) seen.names.push_back(std::move(entry.name));
   };
   if (source.is_directory) {
     try {
@@ -135,9 +135,11 @@ SafetensorsGlance glance(const Source& source) {
   }
   try {
     if (source.is_directory) {
-      for (const std::string& shard : safetensors::find_shards(source, ignored).shards) add_names(source.path / shard);
+      for (const std::string& shard : safetensors::find_shards(source, ignored).shards) {
+        add_names(source.folder->open(shard));
+      }
     } else {
-      add_names(source.path);
+      add_names(source.open());
     }
   } catch (const Error&) {
     seen.names.clear();

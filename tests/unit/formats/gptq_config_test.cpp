@@ -114,17 +114,17 @@ TEST(GptqConfig, OtherQuantizersAreTold) {
 
 TEST(GptqConfig, FilesAreLookedForInGptqModelsOrder) {
   const ScratchDir folder;
-  const auto all = [&](const std::string& file) { return std::filesystem::exists(folder / file); };
-  EXPECT_FALSE(find_section(folder.path(), std::nullopt, all));
+  const FolderPtr files = disk_folder(folder.path());
+  EXPECT_FALSE(find_section(*files, std::nullopt));
   write_text(folder / "config.json", R"({"text_config":{"quantization_config":{"bits":2}}})");
-  EXPECT_EQ(find_section(folder.path(), std::nullopt, all)->json["bits"], 2);
+  EXPECT_EQ(find_section(*files, std::nullopt)->json["bits"], 2);
   write_text(folder / "config.json",
              R"({"quantization_config":{"bits":3},"text_config":{"quantization_config":{"bits":2}}})");
-  EXPECT_EQ(find_section(folder.path(), std::nullopt, all)->json["bits"], 3);
+  EXPECT_EQ(find_section(*files, std::nullopt)->json["bits"], 3);
   write_text(folder / "quant_config.json", R"({"bits":4})");
-  EXPECT_EQ(find_section(folder.path(), std::nullopt, all)->json["bits"], 4);
+  EXPECT_EQ(find_section(*files, std::nullopt)->json["bits"], 4);
   write_text(folder / "quantize_config.json", R"({"bits":8})");
-  const auto section = find_section(folder.path(), std::nullopt, all);
+  const auto section = find_section(*files, std::nullopt);
   EXPECT_EQ(section->json["bits"], 8);
   EXPECT_EQ(section->path, (folder / "quantize_config.json").native());
 }

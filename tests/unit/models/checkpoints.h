@@ -69,7 +69,7 @@ inline void add_tensor(Checkpoint& checkpoint, std::string name, Shape shape) {
 
 /// Sidecars of a folder: every file in it that holds no tensors.
 inline void add_sidecars(Checkpoint& checkpoint, const std::filesystem::path& folder) {
-  checkpoint.folder = folder;
+  checkpoint.folder = disk_folder(folder);
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
     if (!entry.is_regular_file() || entry.path().extension() == ".safetensors") continue;
     Sidecar& sidecar = checkpoint.sidecars.emplace_back();
