@@ -1,5 +1,7 @@
 #include "base/digest.h"
 
+#include <algorithm>
+#include <charconv>
 #include <new>
 
 #include <fmt/format.h>
@@ -34,6 +36,17 @@ std::string hex(std::span<const std::byte> bytes) {
 std::string hex(std::uint64_t digest) { return fmt::format("{:016x}", digest); }
 
 std::string hex(const Digest128& digest) { return fmt::format("{:016x}{:016x}", digest.high, digest.low); }
+
+std::optional<Digest128> digest128_from_hex(std::string_view digits) {
+  constexpr std::size_t kHalf = 16;
+  if (digits.size() != 2 * kHalf) return std::nullopt;
+  const bool lower = std::ranges::all_of(digits, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  if (!lower) return std::nullopt;
+  Digest128 digest;
+  std::from_chars(digits.data(), digits.data() + kHalf, digest.high, 16);
+  std::from_chars(digits.data() + kHalf, digits.data() + 2 * kHalf, digest.low, 16);
+  return digest;
+}
 
 Xxh3_128::Xxh3_128() : state_(XXH3_createState()) {
   if (!state_) throw std::bad_alloc();

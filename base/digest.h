@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace regauge {
 
@@ -25,6 +27,8 @@ struct Digest128 {
 std::string hex(std::uint64_t digest);
 /// 32 digits, most significant first, as `xxhsum -H128` prints it.
 std::string hex(const Digest128& digest);
+/// The digest that has these 32 digits, or nothing when they are not that.
+std::optional<Digest128> digest128_from_hex(std::string_view digits);
 
 // Streaming digests share one shape: update() in any pieces, then value() of everything so far, which leaves the state
 // open for more. Objects are movable and belong to one thread at a time; of() is the whole thing in one call.

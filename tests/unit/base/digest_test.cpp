@@ -143,5 +143,15 @@ TYPED_TEST(StreamingDigest, ReadingTheValueLeavesTheStateOpen) {
   EXPECT_EQ(moved.value(), TypeParam::of(bytes));
 }
 
+TEST(Digest128, IsReadFromItsDigitsAndNothingElse) {
+  EXPECT_EQ(digest128_from_hex("0123456789abcdef00000000000000ff"),
+            (Digest128{.high = 0x0123456789ABCDEF, .low = 0xFF}));
+  for (const char* text :
+       {"", "0123456789abcdef", "0123456789ABCDEF00000000000000ff", "0123456789abcdef0000000000000 ff",
+        "-123456789abcdef00000000000000ff", "0123456789abcdef00000000000000ff0"}) {
+    EXPECT_FALSE(digest128_from_hex(text)) << text;
+  }
+}
+
 }  // namespace
 }  // namespace regauge
