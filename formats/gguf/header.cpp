@@ -32,7 +32,7 @@ class HeaderReader {
     cursor_.check(key_count, length_bytes() + 1 + 4 + 1, "list of keys");
     cursor_.check(tensor_count, length_bytes() + 4 + 4 + 8, "list of tensors");
     read_keys(key_count);
-    header_.alignment = check_known_keys(header_.metadata, key_offsets_, file_.path(), tally_);
+    header_.alignment = check_known_keys(header_.metadata, header_.key_offsets, file_.path(), tally_);
     read_tensors(tensor_count);
     header_.header_bytes = cursor_.offset();
     header_.data_offset = round_up(header_.header_bytes, header_.alignment);
@@ -106,7 +106,7 @@ class HeaderReader {
       key_ = key;
       MetaValue value = read_value();
       header_.metadata.append(std::move(key), std::move(value));
-      key_offsets_.push_back(at);
+      header_.key_offsets.push_back(at);
     }
   }
 
@@ -278,7 +278,6 @@ class HeaderReader {
   FileCursor cursor_;
   FindingTally& tally_;
   Header header_;
-  std::vector<std::uint64_t> key_offsets_;
   std::string key_;  // being read, for messages
 };
 

@@ -30,6 +30,7 @@ struct Header {
   std::uint32_t alignment = kDefaultAlignment;
   Metadata metadata;
   std::vector<TensorInfo> tensors;
+  std::vector<std::uint64_t> key_offsets;  ///< where each entry of `metadata` is written
   std::uint64_t header_bytes = 0;  ///< up to the end of the last tensor's description
   std::uint64_t data_offset = 0;   ///< header_bytes rounded up to the alignment
 };
