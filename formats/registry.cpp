@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "formats/container/container.h"
 #include "formats/format.h"
 #include "formats/gguf/gguf.h"
 #include "formats/gptq/gptq.h"
@@ -17,9 +18,10 @@ namespace regauge {
 namespace {
 
 // From the particular to the general, so that a tie in confidence goes to the format that says more about the numbers.
-// GGUF is known by its magic. GPTQ and MLX checkpoints are safetensors directories with a certain configuration or
+// A container is a GGUF file with our keys; GGUF is known by its magic. GPTQ and MLX checkpoints are safetensors directories with a certain configuration or
 // certain names; what neither of them claims is plain safetensors.
 const std::array kFormats = {
+    &kContainerFormat,
     &kGgufFormat,
     &kGptqFormat,
     &kMlxFormat,

@@ -4,9 +4,11 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/format.h"
+#include "formats/gguf/gguf.h"
 #include "tests/support/command.h"
 #include "tests/support/golden.h"
 #include "tests/support/oracle.h"
+#include "tests/support/pack.h"
 
 // Files that we write, read by @huggingface/gguf.
 
@@ -57,6 +59,22 @@ TEST(HuggingFaceParser, ReadsModelAndVisionFilesAsWeDo) {
                                   std::filesystem::absolute(*modules), scratch / name});
     ASSERT_EQ(run.exit_code, 0) << run.err;
     expect_same_reading(open_checkpoint(scratch / name), nlohmann::json::parse(run.out));
+  }
+}
+
+TEST(HuggingFaceParser, ReadsContainersAsPlainGguf) {
+  REGAUGE_GOLDEN_OR_SKIP(source, "qwen35_family/gptq-mixed-eora");
+  const auto modules = testing::find_node_modules();
+  if (!modules || !std::filesystem::exists(*modules / "@huggingface/gguf"))
+    GTEST_SKIP() << "@huggingface/gguf is not installed";
+  const ScratchDir scratch;
+  for (const bool zstd : {false, true}) {
+    const auto packed = scratch / (zstd ? "zstd.rg.gguf" : "raw.rg.gguf");
+    testing::pack(open_checkpoint(source), packed, {.zstd = zstd});
+    const auto run = run_command({"node", std::string(REGAUGE_SOURCE_DIR) + "/tests/support/parse_gguf.mjs",
+                                  std::filesystem::absolute(*modules), packed});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    expect_same_reading(open_gguf(probe(packed)), nlohmann::json::parse(run.out));
   }
 }
 

@@ -5,6 +5,8 @@ Run it in this folder after a change. Inputs that once found a bug lie beside th
 rewritten.
 """
 
+import ctypes
+import ctypes.util
 import json
 import pathlib
 import struct
@@ -64,6 +66,73 @@ def mlx(bits, group, rows=8, columns=64):
         (name + "biases", "BF16", [rows, columns // group], b"\x80\xbf" * (rows * columns // group)))
 
 
+class Xxh128(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+
+def xxh3_128(data):
+    function = ctypes.CDLL(ctypes.util.find_library("xxhash")).XXH3_128bits
+    function.restype, function.argtypes = Xxh128, [ctypes.c_char_p, ctypes.c_size_t]
+    return function(data, len(data))
+
+
+def zstd(data):
+    library = ctypes.CDLL(ctypes.util.find_library("zstd"))
+    library.ZSTD_compress.restype = ctypes.c_size_t
+    library.ZSTD_compress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]
+    out = ctypes.create_string_buffer(len(data) + 1024)
+    size = library.ZSTD_compress(out, len(out), data, len(data), 3)
+    return out.raw[:size]
+
+
+def container(skeleton, name, dtype, shape, values, compressed):
+    """One safetensors file of one array, and a sidecar, after formats/container/README.md."""
+    def hexadecimal(digest):
+        return f"{digest.high:016x}{digest.low:016x}"
+
+    files = [json.dumps({"name": "model.safetensors", "bytes": len(skeleton) + len(values)})]
+    sidecars = [json.dumps({"name": "config.json", "bytes": 2})]
+    arrays = [json.dumps({"name": name, "element": dtype, "shape": shape, "file": 0, "offset": len(skeleton),
+                          "bytes": len(values)})]
+    tensors = [json.dumps({"name": name, "encoding": dtype, "shape": shape, "arrays": [0]})]
+    parts = {"f0.skeleton": skeleton, "s0": b"{}", "f0.a0": values}
+    digests = [xxh3_128(part) for part in parts.values()]
+    covered = b"".join(struct.pack("<Q", len(texts)) + b"".join(map(text, texts))
+                       for texts in (["safetensors"], [""], files, sidecars, arrays, tensors))
+    covered += struct.pack("<Q", len(digests)) + b"".join(struct.pack("<QQ", d.low, d.high) for d in digests)
+
+    def strings(values):
+        return struct.pack("<IIQ", 9, 8, len(values)) + b"".join(map(text, values))
+
+    def string(value):
+        return struct.pack("<I", 8) + text(value)
+
+    keys = {"version": struct.pack("<II", 4, 1), "format": string("safetensors"), "entry": string(""),
+            "files": strings(files), "sidecars": strings(sidecars), "arrays": strings(arrays),
+            "tensors": strings(tensors), "codec": string("zstd" if compressed else "none")}
+    stored = parts
+    if compressed:
+        chunk = 1024
+        chunks = [(key, part[i:i + chunk]) for key, part in parts.items() for i in range(0, len(part), chunk)]
+        frames = [zstd(raw) for _, raw in chunks]
+        shrunk = [len(frame) < len(raw) for frame, (_, raw) in zip(frames, chunks)]
+        kept = [frame if small else raw for frame, small, (_, raw) in zip(frames, shrunk, chunks)]
+        stored = {key: b"".join(data for data, (owner, _) in zip(kept, chunks) if owner == key) for key in parts}
+        keys["chunk_bytes"] = struct.pack("<II", 4, chunk)
+        keys["chunk_stored"] = struct.pack(f"<IIQ{len(kept)}I", 9, 4, len(kept), *map(len, kept))
+        keys["chunk_coding"] = struct.pack(f"<IIQ{len(kept)}B", 9, 0, len(kept), *shrunk)
+        keys["chunk_digests"] = strings([hexadecimal(xxh3_128(raw)) for _, raw in chunks])
+    keys["digests"] = strings([hexadecimal(digest) for digest in digests])
+    keys["root"] = string(hexadecimal(xxh3_128(covered)))
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(stored), len(keys))
+    head += b"".join(text("regauge.container." + key) + value for key, value in keys.items())
+    data = b""
+    for key, part in stored.items():
+        head += text(key) + struct.pack("<IQIQ", 1, len(part), 24, len(data))
+        data += part + b"\0" * (-len(part) % 32)
+    return head + b"\0" * (-len(head) % 32) + data
+
+
 def write(folder, name, data):
     (SEEDS / folder).mkdir(parents=True, exist_ok=True)
     (SEEDS / folder / name).write_bytes(data)
@@ -78,6 +147,9 @@ def main():
                                        ("iq", 16, [256, 1], pattern(66)), ("fp4", 39, [32, 1], pattern(17))]))
     write("open", "version2.gguf", gguf([("w", 0, [3, 2], pattern(24))], version=2))
     write("open", "empty.gguf", gguf([]))
+    zeros = safetensors(("z", "F32", [600], bytes(2400)))
+    for name, compressed in (("container", False), ("container_zstd", True)):
+        write("open", name + ".rg.gguf", container(zeros[:-2400], "z", "F32", [600], bytes(2400), compressed))
 
     def directory(config, model):
         return json.dumps(config, separators=(",", ":")).encode() + b"\0" + model
