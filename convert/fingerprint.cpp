@@ -68,7 +68,7 @@ void add_header(Sum& sum, const SourceFile& file) {
 
 void add_sidecar(Sum& sum, const Checkpoint& source, const Sidecar& sidecar) {
   try {
-    add_file(sum, sidecar.name, File::open(source.folder / sidecar.name));
+    add_file(sum, sidecar.name, *open_sidecar(source, sidecar.name));
   } catch (const Error&) {
     // Nobody has to be able to read a file that the conversion may not need; that it cannot be read is its state.
     sum.add(sidecar.name).add("unreadable");
@@ -105,6 +105,10 @@ Digest128 digest_of(const Plan& plan) {
     for (const auto& [key, value] : output.metadata.entries()) {
       sum.add(key).add(value.index());
       std::visit([&](const auto& alternative) { sum.add(alternative); }, value);
+    }
+    for (const CarriedFile& file : output.files) {
+      const auto* text = std::get_if<std::string>(&file.content);
+      sum.add(file.name).add(text != nullptr ? std::string_view(*text) : std::string_view());
     }
     sum.add(static_cast<std::uint64_t>(output.steps.size()));
     for (const Step& step : output.steps) add_step(sum, step);

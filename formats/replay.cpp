@@ -34,7 +34,7 @@ void ReplayWriter::list_files() {
   std::set<std::string_view> names;
   for (const SourceFile& file : source_.files) {
     // An adapter that was named apart has a made-up name.
-    if (file.file->path() != (source_.folder / file.name).native()) {
+    if (file.file->path() != source_.folder->path_of(file.name)) {
       throw Error(ErrorCode::unsupported, "lies elsewhere, and only what lies in the checkpoint is copied")
           .at(file.file->path());
     }

@@ -60,7 +60,7 @@ std::shared_ptr<const File> open_sidecar(const Checkpoint& checkpoint, std::stri
   if (!checkpoint.has_sidecar(name)) {
     throw Error(ErrorCode::not_found, "has no file '{}'", excerpt(name)).at(checkpoint.path);
   }
-  return std::make_shared<const File>(File::open(checkpoint.folder / name));
+  return std::make_shared<const File>(checkpoint.folder->open(name));
 }
 
 }  // namespace regauge

@@ -62,7 +62,7 @@ struct Checkpoint {
   /// Text of a sidecar, or nothing when it is not there. Throws Error{malformed} when it is larger than `max_bytes`.
   std::optional<std::string> sidecar_text(std::string_view name, std::uint64_t max_bytes) const;
   /// Whether it is a whole directory, and not one or some files of one.
-  bool is_directory() const { return folder == path; }
+  bool is_directory() const { return entry_file.empty(); }
   /// Size of all files that hold arrays, headers included.
   std::uint64_t file_bytes() const;
   /// Throws Error{malformed} with both files when two arrays have one name, as shards of different downloads may.

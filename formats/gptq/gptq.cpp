@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "formats/gptq/config.h"
+#include "formats/gptq/config_writer.h"
 #include "formats/gptq/eora.h"
 #include "formats/gptq/module.h"
 #include "formats/gptq/zeros.h"
@@ -221,6 +222,29 @@ std::unique_ptr<Writer> create(const std::filesystem::path& target, const WriteO
   return safetensors::create_directory_writer(target, options);
 }
 
+WordFormat word_format(std::string_view layout) {
+  if (layout == "v2") return WordFormat::v2;
+  if (layout == "planar") return WordFormat::planar;
+  return layout == "marlin" ? WordFormat::marlin : WordFormat::v1;
+}
+
+void configure(Json& config, std::span<const PackedModule> modules, std::string_view layout,
+               std::vector<CarriedFile>& files) {
+  std::vector<gptq::LinearModule> linear;
+  bool any = false;
+  for (const PackedModule& module : modules) {
+    any = any || module.is_quantized;
+    gptq::LinearModule& entry = linear.emplace_back();
+    entry.name = module.name;
+    if (module.is_quantized)
+      entry.settings = gptq::ModuleSettings{module.bits, module.group_size, module.sym, module.act_order};
+  }
+  if (!any) return;
+  const Json section = gptq::make_config(linear, word_format(layout), "regauge:" REGAUGE_VERSION);
+  config = gptq::with_quantization(config, section);
+  files.push_back({"quantize_config.json", section.dump(2)});
+}
+
 }  // namespace
 
 Checkpoint open_gptq(const Source& source, const OpenOptions& options) {
@@ -240,6 +264,7 @@ const Format kGptqFormat = {
     .can_hold = safetensors::can_hold,
     .create = create,
     .packing = Packing::gptq,
+    .configure = configure,
 };
 
 }  // namespace regauge

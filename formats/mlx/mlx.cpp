@@ -15,6 +15,7 @@
 #include "base/limits.h"
 #include "base/text.h"
 #include "formats/mlx/config.h"
+#include "formats/mlx/config_writer.h"
 #include "formats/mlx/module.h"
 #include "formats/mlx/writer.h"
 #include "formats/safetensors/safetensors.h"
@@ -205,6 +206,21 @@ class Reader {
   FindingTally tally_;
 };
 
+void configure(Json& config, std::span<const PackedModule> modules, std::string_view, std::vector<CarriedFile>&) {
+  std::vector<mlx::QuantizableModule> quantizable;
+  for (const PackedModule& module : modules) {
+    mlx::QuantizableModule& entry = quantizable.emplace_back();
+    entry.path = module.name;
+    if (!module.is_quantized) continue;
+    Settings settings{.bits = module.bits, .group_size = module.group_size};
+    for (const mlx::Mode mode : {mlx::Mode::mxfp4, mlx::Mode::mxfp8, mlx::Mode::nvfp4}) {
+      if (name(mode) == module.mode) settings.mode = mode;
+    }
+    entry.settings = settings;
+  }
+  config = mlx::with_quantization(config, mlx::make_config(quantizable));
+}
+
 }  // namespace
 
 Checkpoint open_mlx(const Source& source, const OpenOptions& options) {
@@ -232,6 +248,7 @@ const Format kMlxFormat = {
     .can_hold = mlx::can_hold,
     .create = mlx::create_writer,
     .packing = Packing::mlx,
+    .configure = configure,
 };
 
 }  // namespace regauge
