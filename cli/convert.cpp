@@ -16,6 +16,9 @@
 #include "base/render.h"
 #include "base/text.h"
 #include "cli/app.h"
+#include "cli/convert_arguments.h"
+#include "cli/convert_whole.h"
+#include "cli/progress_line.h"
 #include "cli/terminal.h"
 #include "convert/execute.h"
 #include "convert/journal.h"
@@ -34,156 +37,6 @@ void note_interrupt(int signal) {
   interrupted = true;
   std::signal(signal, SIG_DFL);
 }
-
-struct ConvertArguments {
-  std::string source;
-  std::string target;
-  std::string to;
-  std::string dtype;
-  std::string dense;
-  std::vector<std::string> allow;
-  std::string require;
-  std::vector<std::string> drop;
-  std::string name;
-  std::string layout = "v1";
-  std::string assets;
-  std::string mmproj;
-  std::vector<std::string> outputs;
-  std::string shard_size;
-  bool no_fold = false;
-  std::string adapter;
-  std::string zeros = "auto";
-  int threads = 0;
-  std::uint64_t max_memory = 0;
-  bool verify = false;
-  bool resume = false;
-  bool dry_run = false;
-  bool json = false;
-  bool force = false;
-  bool quiet = false;
-};
-
-std::optional<DType> dtype_option(const std::string& text) {
-  if (text.empty()) return std::nullopt;
-  if (text == "f32") return DType::f32;
-  if (text == "f16") return DType::f16;
-  return DType::bf16;
-}
-
-std::string target_format(const ConvertArguments& arguments) {
-  if (!arguments.to.empty()) return arguments.to;
-  const std::string extension = std::filesystem::path(arguments.target).extension().string();
-  if (extension == ".gguf") return "gguf";
-  if (extension == ".safetensors") return "safetensors";
-  throw Error(ErrorCode::invalid,
-              "'{}' does not tell its format: name it .gguf or .safetensors, or say --to gptq, mlx or safetensors",
-              arguments.target);
-}
-
-/// "4GiB", "500M", "1000000": bytes, with the suffixes of gguf-split (powers of 1000) or with i (powers of 1024).
-std::uint64_t size_option(const std::string& text) {
-  if (text.empty()) return 0;
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  std::string suffix(end, text.data() + text.size());
-  if (suffix.ends_with('B')) suffix.pop_back();
-  std::uint64_t unit = 0;
-  for (const auto& [name, bytes] : {std::pair<std::string_view, std::uint64_t>{"", 1},
-                                    {"K", 1000},
-                                    {"M", 1'000'000},
-                                    {"G", 1'000'000'000},
-                                    {"Ki", 1024},
-                                    {"Mi", 1 << 20},
-                                    {"Gi", 1 << 30}}) {
-    if (suffix == name) unit = bytes;
-  }
-  const auto bytes = checked_mul(value, unit);
-  if (error != std::errc() || !bytes || *bytes == 0)
-    throw Error(ErrorCode::invalid, "'{}' is no size such as 4GiB, 500M or 1000000", text);
-  return *bytes;
-}
-
-bool has_extension(const ConvertArguments& arguments, std::string_view extension) {
-  return std::filesystem::path(arguments.target).extension() == extension;
-}
-
-ConvertOptions options_of(const ConvertArguments& arguments) {
-  ConvertOptions options;
-  options.format = target_format(arguments);
-  options.dtype = dtype_option(arguments.dtype);
-  options.dense = dtype_option(arguments.dense);
-  // A safetensors file has no quantized encodings, so the type of its values is the type of all of them.
-  if (options.format == "safetensors" && !options.dense) options.dense = options.dtype;
-  for (const std::string& loss : arguments.allow) {
-    options.allow_dense = options.allow_dense || loss == "dense";
-    options.allow_rounded = options.allow_rounded || loss == "rounded";
-  }
-  options.directory = options.format == "safetensors" && !has_extension(arguments, ".safetensors");
-  options.layout = *gptq_layout_from_name(arguments.layout);
-  options.shard_bytes = size_option(arguments.shard_size);
-  options.fold = !arguments.no_fold;
-  if (!arguments.assets.empty()) options.assets = arguments.assets;
-  if (!arguments.outputs.empty()) {
-    const auto listed = [&](std::string_view kind) {
-      return std::ranges::find(arguments.outputs, kind) != arguments.outputs.end();
-    };
-    options.separate_mtp = listed("mtp");
-    options.drop_vision = !listed("mmproj");
-  }
-  if (!arguments.require.empty()) options.require = fidelity_from_name(arguments.require);
-  for (const std::string& part : arguments.drop) {
-    options.drop_vision = options.drop_vision || part == "vision";
-    options.drop_mtp = options.drop_mtp || part == "mtp";
-    options.drop_eora = options.drop_eora || part == "eora";
-    options.drop_foreign = options.drop_foreign || part == "foreign";
-  }
-  options.model_name = arguments.name;
-  options.overwrite = arguments.force;
-  options.replace_partial = arguments.force;
-  options.threads = arguments.threads;
-  options.max_memory = arguments.max_memory;
-  options.verify = arguments.verify;
-  options.journal = true;
-  options.resume = arguments.resume;
-  return options;
-}
-
-OpenOptions open_options_of(const ConvertArguments& arguments) {
-  OpenOptions options;
-  if (arguments.zeros == "v1") options.zeros = ZerosLabel::v1;
-  if (arguments.zeros == "v2") options.zeros = ZerosLabel::v2;
-  if (!arguments.adapter.empty()) options.adapter = arguments.adapter;
-  return options;
-}
-
-/// One line on a terminal's stderr, rewritten at most ten times a second and wiped at the end.
-class ProgressLine {
- public:
-  explicit ProgressLine(bool shown) : shown_(shown) {}
-  ~ProgressLine() {
-    if (drawn_) fmt::print(stderr, "\r\x1b[K");
-  }
-  ProgressLine(const ProgressLine&) = delete;
-  ProgressLine& operator=(const ProgressLine&) = delete;
-
-  void show(const Progress& progress) {
-    const auto now = Clock::now();
-    if (!shown_ || now - last_ < std::chrono::milliseconds(100)) return;
-    last_ = now;
-    drawn_ = true;
-    const double seconds = std::chrono::duration<double>(now - start_).count();
-    // The last column stays free: a terminal goes on to the next line when it is used.
-    fmt::print(stderr, "\r\x1b[K{}", render_progress(progress, seconds, stderr_width() - 1));
-    std::fflush(stderr);
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  bool shown_;
-  bool drawn_ = false;
-  Clock::time_point start_ = Clock::now();
-  Clock::time_point last_ = start_;
-};
 
 bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
   std::error_code ignored;
@@ -245,10 +98,21 @@ Report execute_resumably(const Checkpoint& source, const Plan& plan, const Conve
   }
 }
 
+void listen_to_signals() {
+  std::signal(SIGINT, note_interrupt);
+  std::signal(SIGTERM, note_interrupt);
+  // A limit on the size of files is an error of write() and not the end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
+}
+
 int run_convert(const ConvertArguments& arguments) {
   const ConvertOptions options = options_of(arguments);
+  if (!arguments.dry_run) listen_to_signals();
   if (options.max_memory != 0) give_memory_back();
   const Checkpoint source = open_checkpoint(arguments.source, open_options_of(arguments));
+  if (options.format == "container" || asks_for_a_copy(arguments, source)) {
+    return copy_whole_checkpoint(arguments, options, source, interrupted);
+  }
   const auto architecture = recognise(source);
   std::vector<OpenedPath> sources{{&source, architecture.get()}};
   const std::optional<Checkpoint> vision = open_vision(arguments, source, options);
@@ -263,10 +127,6 @@ int run_convert(const ConvertArguments& arguments) {
     print(arguments.json ? convert_to_json(source, plan, nullptr).dump(2) + "\n" : render_plan(source, plan));
     return kExitYes;
   }
-  std::signal(SIGINT, note_interrupt);
-  std::signal(SIGTERM, note_interrupt);
-  // A limit on the size of files is an error of write() and not the end of the process.
-  std::signal(SIGXFSZ, SIG_IGN);
   const Report report =
       execute_resumably(source, plan, options, stderr_is_terminal() && !arguments.quiet && !arguments.json);
   if (arguments.json) {
@@ -286,10 +146,10 @@ void add_convert(CLI::App& app, Command& chosen) {
   command->add_option("SRC", arguments->source, "Checkpoint: a directory or a file")->required();
   command
       ->add_option("DST", arguments->target,
-                   "Target: a file, whose .gguf or .safetensors tells the format, or with --to a directory")
+                   "Target: a file, whose .rg.gguf, .gguf or .safetensors tells the format, or with --to a directory")
       ->required();
   command->add_option("--to", arguments->to, "Target format (default: by DST's extension)")
-      ->check(CLI::IsMember({"gguf", "gptq", "mlx", "safetensors"}));
+      ->check(CLI::IsMember({"gguf", "gptq", "mlx", "safetensors", "container"}));
   const CLI::IsMember dtypes({"f32", "f16", "bf16"});
   command->add_option("--dtype", arguments->dtype, "Type of tensors that are dense in SRC (default: as they are)")
       ->check(dtypes);
@@ -311,6 +171,11 @@ void add_convert(CLI::App& app, Command& chosen) {
   command
       ->add_option("--layout", arguments->layout, "GPTQ modules: v1, v2, planar, marlin, marlin-runtime (default: v1)")
       ->check(CLI::IsMember({"v1", "v2", "planar", "marlin", "marlin-runtime"}));
+  command
+      ->add_option("--compress", arguments->compress,
+                   "Compress a container's parts: zstd (default: stored as they are)")
+      ->check(CLI::IsMember({"zstd"}));
+  command->add_flag("--fresh", arguments->fresh, "Write anew where the same format would be copied file by file");
   command->add_option("--outputs", arguments->outputs, "Files of a GGUF: model, mmproj, mtp (default: model,mmproj)")
       ->check(CLI::IsMember({"model", "mmproj", "mtp"}))
       ->delimiter(',');

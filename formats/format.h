@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/digest.h"
 #include "ir/checkpoint.h"
 
 namespace regauge {
@@ -75,6 +76,9 @@ struct WriteOptions {
   bool directory = false;               ///< a directory where the format has both; some formats know only one
   std::uint64_t shard_bytes = 0;        ///< most data bytes in one file of a split output; 0: everything in one
   std::vector<CarriedFile> files = {};  ///< of a directory; formats of one file ignore them
+  int compression_level = 0;            ///< of zstd, in formats that compress; 0: as it is
+  /// Value digests by tensor name, for formats that keep them.
+  std::vector<std::pair<std::string, Digest128>> value_digests = {};
 };
 
 /// One output being written, a file or a directory of them. begin() fixes names and sizes; put() may then be called from
@@ -106,6 +110,35 @@ class Writer {
   /// Size of the finished output in bytes, all its files together; known after begin().
   virtual std::uint64_t file_bytes() const = 0;
 };
+
+/// A checkpoint being written as it is, file by file or array by array, without a plan. Units are independent pieces of
+/// work that together are everything.
+class WholeWriter {
+ public:
+  /// What a unit became on the way to its file.
+  struct Prepared {
+    virtual ~Prepared() = default;
+  };
+
+  virtual ~WholeWriter() = default;
+  virtual std::size_t units() const = 0;
+  /// Bytes of the source that a unit stands for.
+  virtual std::uint64_t unit_bytes(std::size_t unit) const = 0;
+  /// Whether write() has to get the units 0, 1, 2 ...; else any thread may write any of them.
+  virtual bool in_order() const = 0;
+  /// Reads a unit from the source; any thread.
+  virtual std::unique_ptr<Prepared> prepare(std::size_t unit) const = 0;
+  virtual void write(std::size_t unit, const Prepared& prepared) = 0;
+  /// As those of Writer.
+  virtual void seal() = 0;
+  virtual void commit() = 0;
+  virtual std::filesystem::path sealed_path() const = 0;
+  virtual std::uint64_t file_bytes() const = 0;
+};
+
+/// Writes every file of a checkpoint again, byte for byte; see formats/replay.h. `source` must outlive it.
+std::unique_ptr<WholeWriter> create_replay(const Checkpoint& source, const std::filesystem::path& target,
+                                           const WriteOptions& options);
 
 /// How a format lays a tensor of codes, scales and offsets out in arrays.
 enum class Packing : std::uint8_t {
@@ -139,6 +172,9 @@ struct Format {
   /// files of the format's own. `layout` is one of convert's layout names. Null for formats without a config.json.
   void (*configure)(Json& config, std::span<const PackedModule> modules, std::string_view layout,
                     std::vector<CarriedFile>& files) = nullptr;
+  /// Takes a checkpoint of any format in as it is; null for formats that cannot.
+  std::unique_ptr<WholeWriter> (*take_whole)(const Checkpoint& source, const std::filesystem::path& target,
+                                             const WriteOptions& options) = nullptr;
 };
 
 /// Every format, in bidding order (formats/registry.cpp explains it).

@@ -136,4 +136,47 @@ std::filesystem::path ReplayWriter::sealed_path() const {
   return directory_ ? directory_->partial() : outputs_.at(0).partial();
 }
 
+namespace {
+
+/// A ReplayWriter unit by unit.
+class WholeReplay final : public WholeWriter {
+ public:
+  WholeReplay(const Checkpoint& source, const std::filesystem::path& target, const WriteOptions& options)
+      : writer_(source, target, options), units_(writer_.units()) {
+    writer_.begin({}, {});
+  }
+
+  std::size_t units() const override { return units_.size(); }
+  std::uint64_t unit_bytes(std::size_t unit) const override { return units_[unit].bytes; }
+  bool in_order() const override { return false; }
+  std::unique_ptr<Prepared> prepare(std::size_t unit) const override {
+    auto raw = std::make_unique<Raw>();
+    raw->bytes.resize(static_cast<std::size_t>(units_[unit].bytes));
+    writer_.read(units_[unit], raw->bytes);
+    return raw;
+  }
+  void write(std::size_t unit, const Prepared& prepared) override {
+    writer_.put(units_[unit].file, units_[unit].offset, static_cast<const Raw&>(prepared).bytes);
+  }
+  void seal() override { writer_.seal(); }
+  void commit() override { writer_.commit(); }
+  std::filesystem::path sealed_path() const override { return writer_.sealed_path(); }
+  std::uint64_t file_bytes() const override { return writer_.file_bytes(); }
+
+ private:
+  struct Raw final : Prepared {
+    std::vector<std::byte> bytes;
+  };
+
+  ReplayWriter writer_;
+  std::vector<ReplayUnit> units_;
+};
+
+}  // namespace
+
+std::unique_ptr<WholeWriter> create_replay(const Checkpoint& source, const std::filesystem::path& target,
+                                           const WriteOptions& options) {
+  return std::make_unique<WholeReplay>(source, target, options);
+}
+
 }  // namespace regauge

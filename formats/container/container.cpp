@@ -12,6 +12,7 @@
 #include "base/render.h"
 #include "base/text.h"
 #include "formats/container/package.h"
+#include "formats/container/writer.h"
 
 namespace regauge {
 namespace {
@@ -105,6 +106,53 @@ Findings check(const std::filesystem::path& path) {
 
 }  // namespace container
 
+namespace {
+
+/// A ContainerWriter as writers of whole checkpoints go.
+class WholeContainer final : public WholeWriter {
+ public:
+  WholeContainer(const Checkpoint& source, const std::filesystem::path& target, const WriteOptions& options)
+      : writer_(target, options) {
+    writer_.begin(source, {.zstd = options.compression_level != 0,
+                           .level = options.compression_level,
+                           .value_digests = options.value_digests});
+  }
+
+  std::size_t units() const override { return writer_.units(); }
+  std::uint64_t unit_bytes(std::size_t unit) const override { return writer_.unit_bytes(unit); }
+  bool in_order() const override { return writer_.is_sequential(); }
+  std::unique_ptr<Prepared> prepare(std::size_t unit) const override {
+    auto prepared = std::make_unique<Compressed>();
+    if (in_order()) prepared->unit = writer_.compress(unit);
+    return prepared;
+  }
+  void write(std::size_t unit, const Prepared& prepared) override {
+    if (in_order()) {
+      writer_.append(unit, static_cast<const Compressed&>(prepared).unit);
+    } else {
+      writer_.write(unit);
+    }
+  }
+  void seal() override { writer_.seal(); }
+  void commit() override { writer_.commit(); }
+  std::filesystem::path sealed_path() const override { return writer_.sealed_path(); }
+  std::uint64_t file_bytes() const override { return writer_.file_bytes(); }
+
+ private:
+  struct Compressed final : Prepared {
+    container::CompressedUnit unit;
+  };
+
+  container::ContainerWriter writer_;
+};
+
+std::unique_ptr<WholeWriter> take_whole(const Checkpoint& source, const std::filesystem::path& target,
+                                        const WriteOptions& options) {
+  return std::make_unique<WholeContainer>(source, target, options);
+}
+
+}  // namespace
+
 const Format kContainerFormat = {
     .name = "container",
     .summary = "containers (.rg.gguf): a whole checkpoint of any format in one GGUF file, with digests",
@@ -112,6 +160,7 @@ const Format kContainerFormat = {
     .open = open,
     .can_hold = nullptr,
     .create = nullptr,
+    .take_whole = take_whole,
 };
 
 }  // namespace regauge

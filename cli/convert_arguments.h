@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "convert/options.h"
+#include "formats/format.h"
+#include "ir/checkpoint.h"
+
+namespace regauge::cli {
+
+/// The command line of `regauge convert`, as typed.
+struct ConvertArguments {
+  std::string source;
+  std::string target;
+  std::string to;
+  std::string dtype;
+  std::string dense;
+  std::vector<std::string> allow;
+  std::string require;
+  std::vector<std::string> drop;
+  std::string name;
+  std::string layout;
+  std::string compress;
+  bool fresh = false;
+  std::string assets;
+  std::string mmproj;
+  std::vector<std::string> outputs;
+  std::string shard_size;
+  bool no_fold = false;
+  std::string adapter;
+  std::string zeros = "auto";
+  int threads = 0;
+  std::uint64_t max_memory = 0;
+  bool verify = false;
+  bool resume = false;
+  bool dry_run = false;
+  bool json = false;
+  bool force = false;
+  bool quiet = false;
+};
+
+/// Target format: --to, or by DST's extension. Throws Error{invalid} when neither tells.
+std::string target_format(const ConvertArguments& arguments);
+
+/// Throws Error{invalid} for a size that is none.
+ConvertOptions options_of(const ConvertArguments& arguments);
+OpenOptions open_options_of(const ConvertArguments& arguments);
+
+/// Whether DST is a directory rather than a file, for the formats that have both.
+bool names_directory(const ConvertArguments& arguments);
+
+/// Whether everything is to be as it is in `source`: the same format, and nothing asked for that would change it.
+bool asks_for_a_copy(const ConvertArguments& arguments, const Checkpoint& source);
+
+}  // namespace regauge::cli
