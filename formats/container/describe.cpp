@@ -47,6 +47,9 @@ void check_place(const Checkpoint& checkpoint, const StoredArray& array, std::ui
 }
 
 void add_sidecars(const Checkpoint& checkpoint, Description& description) {
+  if (!checkpoint.sidecars.empty() && !checkpoint.folder) {
+    throw Error(ErrorCode::invalid, "a checkpoint without a folder has no files beside it").at(checkpoint.path);
+  }
   for (const Sidecar& sidecar : checkpoint.sidecars) {
     check_name(sidecar.name, checkpoint);
     description.sidecars.push_back({sidecar.name, sidecar.bytes});

@@ -99,6 +99,11 @@ void Package::read_header() {
   if (const auto version = announced_version(file_->read_range(0, head_bytes))) check_version(*version, path);
   FindingTally oddities;
   const gguf::Header header = gguf::read_header(*file_, oddities);
+  if (header.version != 3 || header.is_big_endian) {
+    throw Error(ErrorCode::unsupported, "containers are GGUF files of version 3, little endian, and this is another")
+        .at(path)
+        .offset(gguf::kMagic.size());
+  }
   const KeyReader keys(header, path);
   check_version(keys.get<std::uint32_t>(kVersionKey), path);
   description_ = read_description(header, path);

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/zstd.h"
 #include "formats/container/keys.h"
 #include "formats/gguf/header_bytes.h"
 #include "formats/gguf/writer.h"
@@ -57,6 +58,9 @@ ContainerWriter::ContainerWriter(const std::filesystem::path& target, const Writ
                                           .on_failure = options.keep_partial ? OnFailure::keep : OnFailure::remove})) {}
 
 void ContainerWriter::begin(const Checkpoint& source, const ContainerOptions& options) {
+  if (options.zstd && (options.level < 1 || options.level > max_zstd_level())) {
+    throw Error(ErrorCode::invalid, "zstd levels go from 1 to {}, and {} is none", max_zstd_level(), options.level);
+  }
   source_ = &source;
   level_ = options.level;
   Contents contents = describe(source, options.value_digests);
@@ -152,6 +156,7 @@ void ContainerWriter::read_source(std::size_t part, std::uint64_t offset, std::s
 }
 
 void ContainerWriter::write(std::size_t unit) {
+  if (chunks_) throw Error(ErrorCode::internal, "compressed units are appended").at(output_.target().native());
   const std::uint64_t bytes = layout_->parts().at(unit).bytes;
   std::vector<std::byte> band(static_cast<std::size_t>(std::min<std::uint64_t>(bytes, kBandBytes)));
   Xxh3_128 digest;

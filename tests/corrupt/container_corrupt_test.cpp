@@ -182,6 +182,9 @@ std::vector<CorruptCase> description_cases() {
   cases.push_back(CorruptCase::refused("BillionFiles", std::move(bytes)));
 
   bytes = small_container().build();
+  bytes[4] = std::byte{2};
+  cases.push_back(CorruptCase::unsupported("GgufOfAnotherVersion", std::move(bytes), {}, 4));
+  bytes = small_container().build();
   bytes.resize(bytes.size() + 32);
   cases.push_back(CorruptCase::refused("TrailingBytes", std::move(bytes)));
   cases.push_back(CorruptCase::accepted("NothingWrong", small_container().build()));
