@@ -101,7 +101,7 @@ ConvertOptions options_of(const ConvertArguments& arguments) {
   options.overwrite = arguments.force;
   options.replace_partial = arguments.force;
   options.threads = arguments.threads;
-  options.max_memory = arguments.max_memory;
+  options.max_memory = size_option(arguments.max_memory);
   options.verify = arguments.verify;
   options.journal = true;
   options.resume = arguments.resume;

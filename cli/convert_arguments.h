@@ -32,7 +32,7 @@ struct ConvertArguments {
   std::string adapter;
   std::string zeros = "auto";
   int threads = 0;
-  std::uint64_t max_memory = 0;
+  std::string max_memory;
   bool verify = false;
   bool resume = false;
   bool dry_run = false;

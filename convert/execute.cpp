@@ -208,11 +208,11 @@ class Execution {
   Progress seen_;
 };
 
-std::optional<Journal> open_journal(const Plan& plan, const Checkpoint& source, const ConvertOptions& options) {
+std::optional<Journal> open_journal(const Plan& plan, const ConvertOptions& options) {
   if ((!options.journal && !options.resume) || plan.outputs.empty()) return std::nullopt;
   Stale stale = options.replace_partial ? Stale::replace : Stale::refuse;
   if (options.resume) stale = options.replace_partial ? Stale::resume_or_replace : Stale::resume;
-  return std::optional<Journal>(std::in_place, plan.outputs.front().path, fingerprint_of(plan, source), stale);
+  return std::optional<Journal>(std::in_place, plan.outputs.front().path, fingerprint_of(plan, options), stale);
 }
 
 }  // namespace
@@ -226,7 +226,7 @@ std::uint64_t Report::file_bytes() const {
 Report execute(const Plan& plan, const Checkpoint& source, const ConvertOptions& options, const ProgressFn& progress,
                const std::atomic<bool>* cancel) {
   const auto start = std::chrono::steady_clock::now();
-  auto opened = open_journal(plan, source, options);
+  auto opened = open_journal(plan, options);
   Journal* journal = opened ? &*opened : nullptr;
   OutputRuns outputs(plan, options);
   Report report;

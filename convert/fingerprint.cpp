@@ -75,15 +75,30 @@ void add_sidecar(Sum& sum, const Checkpoint& source, const Sidecar& sidecar) {
   }
 }
 
-Digest128 digest_of(const Checkpoint& source) {
-  Sum sum;
+void add_source(Sum& sum, const Checkpoint& source) {
   sum.add(source.format).add(source.format_version);
+  sum.add(static_cast<std::uint64_t>(source.files.size()));
   for (const SourceFile& file : source.files) {
     add_file(sum, file.name, *file.file);
     add_header(sum, file);
   }
+  sum.add(static_cast<std::uint64_t>(source.sidecars.size()));
   for (const Sidecar& sidecar : source.sidecars) add_sidecar(sum, source, sidecar);
+}
+
+Digest128 digest_of_sources(const Plan& plan) {
+  Sum sum;
+  for (const Checkpoint* source : plan.sources) add_source(sum, *source);
   return sum.value();
+}
+
+void add_carried(Sum& sum, const CarriedFile& carried) {
+  sum.add(carried.name).add(carried.content.index());
+  if (const auto* text = std::get_if<std::string>(&carried.content)) {
+    sum.add(*text);
+  } else {
+    add_file(sum, carried.name, *std::get<std::shared_ptr<const File>>(carried.content));
+  }
 }
 
 void add_step(Sum& sum, const Step& step) {
@@ -96,11 +111,13 @@ void add_step(Sum& sum, const Step& step) {
   }
 }
 
-Digest128 digest_of(const Plan& plan) {
+Digest128 digest_of(const Plan& plan, const ConvertOptions& options) {
   Sum sum;
-  sum.add(plan.format);
+  sum.add(plan.format).add(options.shard_bytes);
   for (const PlannedOutput& output : plan.outputs) {
-    sum.add(output.kind).add(output.path.filename().native());
+    sum.add(output.kind).add(output.path.filename().native()).add(output.directory);
+    sum.add(static_cast<std::uint64_t>(output.files.size()));
+    for (const CarriedFile& file : output.files) add_carried(sum, file);
     sum.add(static_cast<std::uint64_t>(output.metadata.entries().size()));
     for (const auto& [key, value] : output.metadata.entries()) {
       sum.add(key).add(value.index());
@@ -118,8 +135,8 @@ Digest128 digest_of(const Plan& plan) {
 
 }  // namespace
 
-Fingerprint fingerprint_of(const Plan& plan, const Checkpoint& source) {
-  return {.program = REGAUGE_VERSION, .source = digest_of(source), .plan = digest_of(plan)};
+Fingerprint fingerprint_of(const Plan& plan, const ConvertOptions& options) {
+  return {.program = REGAUGE_VERSION, .source = digest_of_sources(plan), .plan = digest_of(plan, options)};
 }
 
 std::string difference(const Fingerprint& then, const Fingerprint& now) {

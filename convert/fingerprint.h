@@ -4,7 +4,6 @@
 
 #include "base/digest.h"
 #include "convert/plan.h"
-#include "ir/checkpoint.h"
 
 namespace regauge {
 
@@ -17,8 +16,8 @@ struct Fingerprint {
   bool operator==(const Fingerprint&) const = default;
 };
 
-/// Reads the headers of the source's files. Throws Error{io} when they cannot be read any more.
-Fingerprint fingerprint_of(const Plan& plan, const Checkpoint& source);
+/// Reads the headers of the files of the plan's sources. Throws Error{io} when they cannot be read any more.
+Fingerprint fingerprint_of(const Plan& plan, const ConvertOptions& options);
 
 /// How `now` differs from `then`, as a clause: "the source has changed"; several joined by " and ". Empty when it does not.
 std::string difference(const Fingerprint& then, const Fingerprint& now);

@@ -45,7 +45,9 @@ void OutputRuns::check_targets(const Journal* journal) const {
     const std::filesystem::path& path = plan_.outputs[o].path;
     if (in_place(journal, plan_, o)) continue;
     std::error_code ignored;
-    if (!options_.overwrite && std::filesystem::exists(std::filesystem::symlink_status(path, ignored))) {
+    // A model that is split goes under other names, which its writer looks at.
+    const bool is_split = options_.shard_bytes != 0 && !plan_.outputs[o].directory;
+    if (!is_split && !options_.overwrite && std::filesystem::exists(std::filesystem::symlink_status(path, ignored))) {
       throw Error(ErrorCode::invalid, "exists already").at(path.native());
     }
     // Bytes that nobody has kept account of are no start.
@@ -59,43 +61,60 @@ void OutputRuns::check_targets(const Journal* journal) const {
   }
 }
 
-void OutputRuns::create(std::size_t output, bool resume) {
-  const Format& format = *find_format(plan_.format);
-  OutputRun& run = runs_[output];
-  const WriteOptions write{.overwrite = options_.overwrite,
-                           .replace_partial = options_.replace_partial && !resume,
-                           .resume = resume,
-                           .keep_partial = options_.journal || options_.resume,
-                           .directory = plan_.outputs[output].directory,
-                           .shard_bytes = options_.shard_bytes,
-                           .files = plan_.outputs[output].files};
-  run.writer = format.create(plan_.outputs[output].path, write);
-  run.partial = run.writer->sealed_path();
-  if (resume && run.in_order()) {
-    // It cannot go on in the middle.
-    WriteOptions afresh = write;
-    afresh.resume = false;
-    afresh.replace_partial = true;
-    run.writer.reset();
-    run.writer = format.create(plan_.outputs[output].path, afresh);
+std::unique_ptr<Writer> OutputRuns::create(std::size_t output, const WriteOptions& how) const {
+  const PlannedOutput& planned = plan_.outputs[output];
+  WriteOptions options = how;
+  options.overwrite = options_.overwrite;
+  options.directory = planned.directory;
+  options.shard_bytes = options_.shard_bytes;
+  options.files = planned.files;
+  return find_format(plan_.format)->create(planned.path, options);
+}
+
+void OutputRuns::begin_at(std::size_t output, Writer& writer) const {
+  std::vector<ArrayPlan> arrays;
+  for (const Step& step : plan_.outputs[output].steps) {
+    for (const StepArray& array : step.arrays) arrays.push_back(array.plan);
   }
+  writer.begin(plan_.outputs[output].metadata, arrays);
 }
 
 void OutputRuns::begin(const Journal* journal) {
   runs_.resize(plan_.outputs.size());
   file_bytes_.resize(plan_.outputs.size());
   const bool resume = journal != nullptr && journal->resumed();
+  const WriteOptions how{
+      .replace_partial = options_.replace_partial && !resume, .resume = resume, .keep_partial = journal != nullptr};
   for (std::size_t o = 0; o < runs_.size(); ++o) {
-    runs_[o].in_place = in_place(journal, plan_, o);
-    if (!runs_[o].in_place) create(o, resume);
+    OutputRun& run = runs_[o];
+    run.in_place = in_place(journal, plan_, o);
+    if (run.in_place) {
+      remove_replaced(plan_.outputs[o]);
+      continue;
+    }
+    run.writer = create(o, how);
+    if (resume && run.in_order()) {
+      // It cannot go on in the middle.
+      run.writer.reset();
+      run.writer = create(o, {.replace_partial = true, .keep_partial = true});
+    }
   }
   for (std::size_t o = 0; o < runs_.size(); ++o) {
-    std::vector<ArrayPlan> arrays;
+    std::size_t arrays = 0;
     for (const Step& step : plan_.outputs[o].steps) {
-      runs_[o].first_array.push_back(arrays.size());
-      for (const StepArray& array : step.arrays) arrays.push_back(array.plan);
+      runs_[o].first_array.push_back(arrays);
+      arrays += step.arrays.size();
     }
-    if (runs_[o].writer != nullptr) runs_[o].writer->begin(plan_.outputs[o].metadata, arrays);
+    if (runs_[o].writer != nullptr) begin_at(o, *runs_[o].writer);
+  }
+}
+
+/// A directory changes places with the one that it replaces, which is then removed; the earlier run did not get so far.
+void OutputRuns::remove_replaced(const PlannedOutput& output) const {
+  const auto partial = OutputFile::partial_path(output.path);
+  std::error_code ignored;
+  if (options_.overwrite && std::filesystem::is_directory(std::filesystem::symlink_status(partial, ignored))) {
+    std::filesystem::remove_all(partial, ignored);
   }
 }
 
@@ -119,11 +138,16 @@ void OutputRuns::finish(Journal* journal) {
 }
 
 void OutputRuns::discard() noexcept {
-  for (OutputRun& run : runs_) {
-    if (run.writer == nullptr) continue;
-    run.writer.reset();
-    std::error_code ignored;
-    std::filesystem::remove_all(run.partial, ignored);
+  for (std::size_t o = 0; o < runs_.size(); ++o) {
+    if (runs_[o].writer == nullptr) continue;
+    runs_[o].writer.reset();
+    try {
+      // Only the format knows which files there are: a writer that takes them over and gives up removes them.
+      const std::unique_ptr<Writer> heir = create(o, {.resume = true, .keep_partial = false});
+      begin_at(o, *heir);
+    } catch (const std::exception&) {
+      // What it had taken over by then is gone; the reason why it failed is the one that is being reported already.
+    }
   }
 }
 

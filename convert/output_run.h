@@ -15,7 +15,6 @@ namespace regauge {
 struct OutputRun {
   std::unique_ptr<Writer> writer;        ///< null when the output is in place
   std::vector<std::size_t> first_array;  ///< of each step, in the writer
-  std::filesystem::path partial;         ///< where it grows
   std::optional<SealedOutput> in_place;  ///< as the journal knows it
 
   bool in_order() const { return writer != nullptr && writer->order() == Writer::Order::sequential; }
@@ -36,7 +35,7 @@ class OutputRuns {
   /// Completes every output under its partial name, notes that in the journal, and puts them in place, the model last.
   void finish(Journal* journal);
 
-  /// Lets go of the writers and deletes what they have begun.
+  /// Lets go of the writers and of what they have begun.
   void discard() noexcept;
 
   const OutputRun& operator[](std::size_t output) const { return runs_[output]; }
@@ -44,7 +43,9 @@ class OutputRuns {
   bool any_in_order() const;
 
  private:
-  void create(std::size_t output, bool resume);
+  std::unique_ptr<Writer> create(std::size_t output, const WriteOptions& how) const;
+  void remove_replaced(const PlannedOutput& output) const;
+  void begin_at(std::size_t output, Writer& writer) const;
 
   const Plan& plan_;
   const ConvertOptions& options_;

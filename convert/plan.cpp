@@ -153,7 +153,8 @@ std::uint64_t Plan::data_bytes() const {
 
 std::filesystem::path output_path(const std::filesystem::path& target, OutputKind kind) {
   switch (kind) {
-    case OutputKind::model: return target;
+    // "out/" and "out" are one directory, and what grows beside it has one name.
+    case OutputKind::model: return target.has_filename() ? target : target.parent_path();
     case OutputKind::mmproj: return target.parent_path() / ("mmproj-" + target.filename().string());
     case OutputKind::mtp: return target.parent_path() / ("mtp-" + target.filename().string());
     case OutputKind::adapter:
@@ -178,6 +179,7 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
 
   Plan plan;
   plan.format = format->name;
+  for (const OpenedPath& path : sources) plan.sources.push_back(path.checkpoint);
   DirectoryFiles files;
   if (directory) {
     const int mtp_layers = options.drop_mtp ? 0 : count_mtp_layers(sources);

@@ -61,6 +61,7 @@ struct PlannedOutput {
 /// checkpoint it was made from, which must outlive it.
 struct Plan {
   std::string format;
+  std::vector<const Checkpoint*> sources;  ///< together one model
   std::vector<PlannedOutput> outputs;
   std::vector<LeftOut> left_out;
   Findings findings;
