@@ -123,10 +123,6 @@ Digest128 digest_of(const Plan& plan, const ConvertOptions& options) {
       sum.add(key).add(value.index());
       std::visit([&](const auto& alternative) { sum.add(alternative); }, value);
     }
-    for (const CarriedFile& file : output.files) {
-      const auto* text = std::get_if<std::string>(&file.content);
-      sum.add(file.name).add(text != nullptr ? std::string_view(*text) : std::string_view());
-    }
     sum.add(static_cast<std::uint64_t>(output.steps.size()));
     for (const Step& step : output.steps) add_step(sum, step);
   }

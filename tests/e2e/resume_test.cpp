@@ -79,10 +79,12 @@ class Conversion {
     return Error(ErrorCode::internal, "");
   }
 
+  /// Every file of the output's folder, those in folders below it too.
   std::vector<std::string> names() const {
     std::vector<std::string> found;
-    for (const auto& entry : std::filesystem::directory_iterator(target_.parent_path()))
-      found.push_back(entry.path().filename());
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(target_.parent_path())) {
+      if (entry.is_regular_file()) found.push_back(entry.path().lexically_relative(target_.parent_path()));
+    }
     std::ranges::sort(found);
     return found;
   }
@@ -115,6 +117,10 @@ constexpr Case kGptqToGguf{"qwen35-gptq-int4", "model.gguf", "gguf", std::nullop
 // Rounds: the figures of its report are not all zeros.
 constexpr Case kRounded{"qwen35-bf16-tiny", "model.safetensors", "safetensors", DType::f16};
 
+constexpr Case kDirectory{"qwen35-gptq-int4", "mlx-model", "mlx", std::nullopt};
+// Every matrix is stored as its transpose.
+constexpr Case kTransposed{"qwen35-gptq-int4", "gptq-model", "gptq", std::nullopt};
+
 class Resume : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Resume, GivesTheBytesAndTheReportOfARunWithoutABreak) {
@@ -144,8 +150,7 @@ TEST_P(Resume, GoesOnWithOtherThreadsAndLessMemory) {
   for (const std::string& name : whole.names()) EXPECT_EQ(broken.bytes(name), whole.bytes(name)) << name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Samples, Resume, ::testing::Values(kGptqToGguf, kRounded),
-                         [](const auto& which) { return std::string(which.index == 0 ? "repacked" : "rounded"); });
+INSTANTIATE_TEST_SUITE_P(Samples, Resume, ::testing::Values(kGptqToGguf, kRounded, kDirectory, kTransposed));
 
 TEST(ResumedRun, MakesAgainWhatIsNotThereAsRecorded) {
   Conversion whole(kRounded);
@@ -272,6 +277,13 @@ TEST(UnfinishedRun, ThatMadeNothingLeavesNothing) {
   EXPECT_TRUE(conversion.names().empty());
 }
 
+TEST(UnfinishedRun, OfADirectoryThatMadeNothingLeavesNothing) {
+  Conversion conversion(kDirectory);
+  std::atomic<bool> cancel = true;
+  EXPECT_THROW(conversion.run({}, &cancel), Error);
+  EXPECT_TRUE(std::filesystem::is_empty(conversion.target().parent_path()));
+}
+
 TEST(UnfinishedRun, ThatMayNotReplaceOneTargetTouchesNoOther) {
   Conversion conversion(kGptqToGguf);
   testing::write_whole_file(conversion.target().parent_path() / "mmproj-model.gguf", {});
@@ -308,7 +320,7 @@ TEST(UnfinishedRun, OfAReadErrorCanBeResumedOnceTheFileIsBack) {
 }
 
 TEST(Threads, DoNotChangeAByte) {
-  for (const Case& which : {kGptqToGguf, kRounded}) {
+  for (const Case& which : {kGptqToGguf, kRounded, kDirectory, kTransposed}) {
     Conversion one(which);
     one.options.threads = 1;
     one.run();
@@ -320,6 +332,26 @@ TEST(Threads, DoNotChangeAByte) {
       for (const std::string& name : one.names()) EXPECT_EQ(more.bytes(name), one.bytes(name)) << name << threads;
     }
   }
+}
+
+TEST(Verify, FindsEveryKindOfOutputAsPromised) {
+  for (const Case& which : {kGptqToGguf, kRounded, kDirectory, kTransposed}) {
+    Conversion conversion(which);
+    conversion.options.verify = true;
+    const Report report = conversion.run();
+    EXPECT_GT(report.checked_bands, 0U);
+    for (const OutputResult& output : report.outputs) {
+      EXPECT_TRUE(std::ranges::all_of(output.steps, [](const StepResult& s) { return s.checked == Checked::values; }));
+    }
+  }
+}
+
+TEST(Verify, FindsWhatAGgufTakesBackToADirectoryAsPromised) {
+  // Norms come back from 1 + w, decay from -exp(A_log).
+  Conversion conversion({"qwen35-tiny-mtp.gguf", "hf-model", "safetensors", std::nullopt});
+  conversion.options.directory = true;
+  conversion.options.verify = true;
+  EXPECT_GT(conversion.run().checked_bands, 0U);
 }
 
 TEST(MaxMemory, OfTooLittleIsRefusedBeforeAnythingIsWritten) {

@@ -30,11 +30,13 @@ class Killed : public ::testing::Test {
     return words;
   }
 
-  /// The bytes of every file in the folder, by name.
+  /// The bytes of every file below the folder, by name.
   static std::vector<std::pair<std::string, std::vector<std::byte>>> contents(const std::filesystem::path& folder) {
     std::vector<std::pair<std::string, std::vector<std::byte>>> found;
-    for (const auto& entry : std::filesystem::directory_iterator(folder))
-      found.emplace_back(entry.path().filename(), read_whole_file(entry.path()));
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+      if (entry.is_regular_file())
+        found.emplace_back(entry.path().lexically_relative(folder), read_whole_file(entry.path()));
+    }
     std::ranges::sort(found);
     return found;
   }
@@ -52,6 +54,7 @@ class Killed : public ::testing::Test {
       const std::filesystem::path folder = scratch_ / "killed";
       std::filesystem::remove_all(folder);
       std::filesystem::create_directory(folder);
+      if (replaces_) std::filesystem::copy(scratch_ / "whole", folder, std::filesystem::copy_options::recursive);
       auto words = command(source, folder / name);
       words.insert(words.end(), {"--resume", "--threads", "1"});
       for (bool done = false; !done;) {
@@ -65,7 +68,9 @@ class Killed : public ::testing::Test {
         if (result.exit_code == 0) break;
         ASSERT_EQ(result.exit_code, 128 + SIGKILL) << result.err;
         ++kills;
-        done = std::filesystem::exists(folder / name) && !std::filesystem::exists(folder / (name + ".partial.journal"));
+        // Then only --force would do it again.
+        done = !replaces_ && std::filesystem::exists(folder / name) &&
+               !std::filesystem::exists(folder / (name + ".partial.journal"));
       }
       ASSERT_EQ(contents(folder), expected);
     }
@@ -73,6 +78,7 @@ class Killed : public ::testing::Test {
 
   ScratchDir scratch_;
   std::vector<std::string> options_;
+  bool replaces_ = false;  ///< an older output lies there
 };
 
 TEST_F(Killed, ALargeFileComesOutTheSame) {
@@ -89,6 +95,17 @@ TEST_F(Killed, AVerifiedRunComesOutTheSame) {
 
 TEST_F(Killed, TwoOutputsComeOutTheSame) {
   expect_same_bytes_however_often_killed(testing::sample_path("qwen35-gptq-int4"), "model.gguf");
+}
+
+TEST_F(Killed, ADirectoryComesOutTheSame) {
+  options_ = {"--to", "gptq", "--split-max-size", "500K"};
+  expect_same_bytes_however_often_killed(testing::sample_path("qwen35-gptq-int4"), "gptq");
+}
+
+TEST_F(Killed, WhatItReplacesIsGoneInTheEnd) {
+  options_ = {"--to", "mlx", "--force"};
+  replaces_ = true;
+  expect_same_bytes_however_often_killed(testing::sample_path("qwen35-gptq-int4"), "mlx");
 }
 
 }  // namespace
