@@ -206,7 +206,8 @@ class Chooser {
       add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * code_bits(kind) / 32)});
       add_array(step, {module() + ".scales", DType::u8, with_columns(target_.columns / group_size(kind))});
       step.encoding = fmt::format("{} g{}", name(kind), group_size(kind));
-      step.module = PackedModule{module(), true, std::string(name(kind)), code_bits(kind), group_size(kind), false, false};
+      step.module =
+          PackedModule{module(), true, std::string(name(kind)), code_bits(kind), group_size(kind), false, false};
     }
     if (!holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
     finish(step, make_float_repack(target_, kind, to), false);

@@ -48,6 +48,11 @@ std::string duration_text(double seconds) {
   return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
 }
 
+/// ", 0.31 of a quantization step"
+std::string steps_text(const Loss& loss) {
+  return loss.worst_steps > 0 ? fmt::format(", {:.3g} of a quantization step", loss.worst_steps) : std::string();
+}
+
 std::string worst_text(const StepResult& result) {
   return result.fidelity <= Fidelity::values ? "0" : fmt::format("{:.3g}", result.loss.worst);
 }
@@ -93,6 +98,7 @@ Json checked_to_json(Checked checked) {
 Json loss_to_json(const Loss& loss) {
   return {{"changed", loss.changed},
           {"worst_error", std::isfinite(loss.worst) ? Json(loss.worst) : Json()},
+          {"worst_error_in_steps", loss.worst_steps > 0 ? Json(loss.worst_steps) : Json()},
           {"irreversible", loss.irreversible}};
 }
 
@@ -186,9 +192,9 @@ std::string render_report(const Checkpoint& source, const Plan& plan, const Repo
     }
     for (std::size_t s = 0; s < output.steps.size(); ++s) {
       if (result.steps[s].fidelity != Fidelity::rounded) continue;
-      out +=
-          fmt::format("  rounded: {} elements of {}, worst error {:.3g}\n", format_count(result.steps[s].loss.changed),
-                      printable(output.steps[s].name), result.steps[s].loss.worst);
+      out += fmt::format("  rounded: {} elements of {}, worst error {:.3g}{}\n",
+                         format_count(result.steps[s].loss.changed), printable(output.steps[s].name),
+                         result.steps[s].loss.worst, steps_text(result.steps[s].loss));
     }
     if (irreversible != 0) {
       out += fmt::format(

@@ -102,6 +102,10 @@ std::variant<AffineTensor, std::string> AffineTensor::of(const Tensor& tensor) {
   return view;
 }
 
+std::int64_t AffineTensor::preferred_rows() const {
+  return blocked_ ? 0 : tensor_->part(PartId::codes).rows->preferred_rows();
+}
+
 void AffineTensor::read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
   if (blocked_) {
     read_blocks(rows, band, raw);

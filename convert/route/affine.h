@@ -45,6 +45,8 @@ class AffineTensor {
   const std::vector<std::int32_t>& group_of_column() const noexcept { return group_of_column_; }
   /// Whether several blocks may stand for one group of the source they were made from.
   bool is_blocked() const noexcept { return blocked_; }
+  /// Rows that are cheap to read at once, where single rows are dear; else 0.
+  std::int64_t preferred_rows() const;
 
   /// Scales and offsets of rows [rows.begin, rows.end), at any alignment.
   void read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;

@@ -69,6 +69,9 @@ class AffineSource {
   /// The source group of every target column of a piece.
   const std::vector<std::int32_t>& groups_in_target(std::size_t piece) const { return groups_[piece]; }
 
+  /// The source column of every target column of a piece; empty: all, in order.
+  const std::vector<std::int64_t>& column_order(std::size_t piece) const noexcept { return orders_[piece]; }
+
   /// Reads every scale and offset.
   AffineFacts facts() const;
   /// The range of code - zero over all values: reads every code. Zero points must exist.
@@ -83,6 +86,7 @@ class AffineSource {
   const Target* target_ = nullptr;
   std::vector<AffineTensor> tensors_;              // one for each piece
   std::vector<std::vector<std::int32_t>> groups_;  // likewise
+  std::vector<std::vector<std::int64_t>> orders_;  // likewise
 };
 
 /// The whole number nearest to -bias / scale, and whether it is exactly that; 0 / 0 is `any`.

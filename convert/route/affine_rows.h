@@ -32,37 +32,38 @@ struct AffineRow {
   }
 };
 
-/// Calls visit(row, index within [rows)) for target rows [rows), in runs as the source stores them.
+/// Row `r` of what scratch.affine holds of a piece.
+AffineRow affine_row(const AffineSource& source, const GroupMap& groups, std::size_t piece, std::size_t r,
+                     Scratch& scratch);
+
+/// |scale| at every value of the target rows [rows): what RowMaker::steps() gives.
+void affine_steps(const AffineSource& source, RowRange rows, Scratch& scratch, std::span<float> out);
+
+/// A row to be taken from a band of source rows.
+struct WantedRow {
+  std::int64_t source = 0;
+  std::size_t at = 0;  ///< in the target band
+};
+
+/// Runs of source rows as they are best read: those of the target band as they come, or, where the target scatters single
+/// rows of a source that is only cheap in wide bands, whole bands with the rows that are wanted of each.
+struct AffineRead {
+  std::size_t piece = 0;
+  RowRange source;
+  std::vector<WantedRow> rows;
+};
+std::vector<AffineRead> affine_reads(const AffineSource& source, RowRange rows);
+
+/// Calls visit(row, index within [rows)) for each of the target rows [rows), in the order in which they are read.
 template <typename Visit>
 void for_each_affine_row(const AffineSource& source, const GroupMap& groups, RowRange rows, Scratch& scratch,
                          Visit visit) {
-  const Target& target = source.target();
-  for (const RowRun& run : row_runs(target, rows)) {
-    const auto piece = static_cast<std::size_t>(run.piece - target.pieces.data());
-    const AffineTensor& tensor = source.tensors()[piece];
-    tensor.read(run.source, scratch.affine, scratch.raw);
-    const auto map = source_columns(*run.piece);
-    const auto width = static_cast<std::size_t>(tensor.columns());
-    const auto per_row = static_cast<std::size_t>(tensor.groups());
-    for (std::size_t r = 0; r < static_cast<std::size_t>(run.source.size()); ++r) {
-      AffineRow row;
-      row.codes = std::span<const std::uint8_t>(scratch.affine.codes).subspan(r * width, width);
-      if (map) {
-        scratch.row_codes.resize(static_cast<std::size_t>(map->size()));
-        auto to = scratch.row_codes.begin();
-        for (const AxisMap::Run& part : map->runs()) to = std::copy_n(row.codes.begin() + part.begin, part.length, to);
-        row.codes = scratch.row_codes;
-      }
-      row.scales = std::span<const float>(scratch.affine.scales).subspan(r * per_row, per_row);
-      if (tensor.has_zeros()) {
-        row.zeros = std::span<const std::uint8_t>(scratch.affine.zeros).subspan(r * per_row, per_row);
-      } else {
-        row.biases = std::span<const float>(scratch.affine.biases).subspan(r * per_row, per_row);
-      }
-      row.groups = groups.source_group[piece];
-      row.middle = std::int64_t{1} << (tensor.bits() - 1);
-      visit(row, static_cast<std::size_t>(run.target_row - rows.begin) + r);
-    }
+  for (const AffineRead& read : affine_reads(source, rows)) {
+    source.tensors()[read.piece].read(read.source, scratch.affine, scratch.raw);
+    for (const WantedRow& wanted : read.rows)
+      visit(
+          affine_row(source, groups, read.piece, static_cast<std::size_t>(wanted.source - read.source.begin), scratch),
+          wanted.at);
   }
 }
 

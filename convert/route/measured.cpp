@@ -26,15 +26,24 @@ class MeasuredRows final : public RowMaker {
     Loss ignored;
     const std::span<std::byte> buffer = std::as_writable_bytes(wanted);
     source_->make(rows, std::span(&buffer, 1), scratch, ignored);
+    scratch.steps.resize(count);
+    maker_->steps(rows, scratch, scratch.steps);
     for (std::size_t i = 0; i < count; ++i) {
       if (stored[i] == wanted[i] || (std::isnan(stored[i]) && std::isnan(wanted[i]))) continue;
       ++loss.changed;
-      loss.worst = std::max(loss.worst, std::abs(static_cast<double>(stored[i]) - static_cast<double>(wanted[i])));
+      const double error = std::abs(static_cast<double>(stored[i]) - static_cast<double>(wanted[i]));
+      loss.worst = std::max(loss.worst, error);
+      if (scratch.steps[i] > 0.0F)
+        loss.worst_steps = std::max(loss.worst_steps, error / static_cast<double>(scratch.steps[i]));
     }
   }
 
   void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const override {
     maker_->decode(rows, stored, scratch, out);
+  }
+
+  void steps(RowRange rows, Scratch& scratch, std::span<float> out) const override {
+    maker_->steps(rows, scratch, out);
   }
 
  private:

@@ -133,6 +133,10 @@ class BlockRepackRows final : public RowMaker {
     decode_blocks(type_.type, stored.front(), out);
   }
 
+  void steps(RowRange rows, Scratch& scratch, std::span<float> out) const override {
+    affine_steps(source_, rows, scratch, out);
+  }
+
  private:
   void pack_row(const AffineRow& row, Scratch& scratch, std::span<std::byte> out) const {
     const std::size_t blocks = row.groups.size();

@@ -233,6 +233,10 @@ class GptqRepackRows final : public RowMaker {
                    out);
   }
 
+  void steps(RowRange rows, Scratch& scratch, std::span<float> out) const override {
+    affine_steps(source_, rows, scratch, out);
+  }
+
  private:
   void pack_words(RowRange rows, BandBuffers out, Scratch& scratch) const {
     layouts::pack_gptq_columns(words_of(repack_), rows.size(), columns_, scratch.block_codes, out[0]);

@@ -10,8 +10,11 @@ namespace regauge {
 void Loss::merge(const Loss& other) {
   changed += other.changed;
   worst = std::max(worst, other.worst);
+  worst_steps = std::max(worst_steps, other.worst_steps);
   irreversible += other.irreversible;
 }
+
+void RowMaker::steps(RowRange, Scratch&, std::span<float> out) const { std::ranges::fill(out, 0.0F); }
 
 TensorDecoder& Scratch::decoder(const Tensor& tensor) {
   if (decoded_ != &tensor) {

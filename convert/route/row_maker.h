@@ -18,6 +18,7 @@ namespace regauge {
 struct Loss {
   std::uint64_t changed = 0;       ///< elements whose value is not the source's
   double worst = 0.0;              ///< largest absolute difference; infinity when a finite value became infinite
+  double worst_steps = 0.0;        ///< the same in units of the source's quantization step, where there is one
   std::uint64_t irreversible = 0;  ///< elements from which the source's own bits cannot be had back
 
   void merge(const Loss& other);
@@ -37,6 +38,7 @@ struct Scratch {
   std::vector<std::uint16_t> m_bits;
   AffineBand affine;
   std::vector<float> measured;
+  std::vector<float> steps;
 
   /// A decoder for `tensor`, kept from the last call when that was for the same one.
   TensorDecoder& decoder(const Tensor& tensor);
@@ -66,6 +68,8 @@ class RowMaker {
   /// The values that stored bytes stand for, by the dequant reference and in the target's convention: `stored` is what
   /// make() gave for these rows, or what was read back of it; `out` holds rows.size() * columns values.
   virtual void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const = 0;
+  /// The source's quantization step at every value of these rows; zero where there is none.
+  virtual void steps(RowRange rows, Scratch& scratch, std::span<float> out) const;
 };
 
 using RowMakerPtr = std::unique_ptr<const RowMaker>;

@@ -18,7 +18,7 @@ const Fingerprint kFingerprint{.program = "1.2.3", .source = {1, 2}, .plan = {3,
 
 BandRecord record(std::size_t step, std::int64_t begin, std::int64_t end, double worst = 0.0) {
   return {.band = {0, step, {begin, end}},
-          .loss = {.changed = 7, .worst = worst, .irreversible = 9},
+          .loss = {.changed = 7, .worst = worst, .worst_steps = 0.25, .irreversible = 9},
           .verified = true,
           .digests = {{5, 6}, {~std::uint64_t{0}, 8}}};
 }

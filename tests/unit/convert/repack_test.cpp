@@ -253,6 +253,8 @@ TEST(Repack, ARoundedRouteKeepsCodesAndMeasuresWhatItCost) {
   }
   EXPECT_EQ(result.loss.worst, worst);
   EXPECT_EQ(result.loss.changed, changed);
+  EXPECT_GT(result.loss.worst_steps, 0.0);
+  EXPECT_LT(result.loss.worst_steps, 0.5);
   EXPECT_GT(worst, 0.0);
   EXPECT_LT(worst, 0.002F / 2);  // less than half a step: the codes are the source's own
 }
