@@ -271,7 +271,9 @@ class Chooser {
         target_.pieces, [&](const TargetPiece& p) { return widens_exactly(p.tensor->encoding, dtype); });
     // A value change ends in f32 and rounds again when stored in less.
     const bool changes = changes_values();
-    const bool known = target_.usual == dtype && is_small() && measure_dense(target_, dtype).changed == 0;
+    // The way back from 1 + w is exact wherever it has been the way there: vectors are looked at.
+    const bool looked_at = is_small() && (target_.usual == dtype || (changes && !counts_forward()));
+    const bool known = looked_at && measure_dense(target_, dtype).changed == 0;
     const bool kept = known || (exact && (!changes || (dtype == DType::f32 && counts_forward())));
     Step step = base(Route::reencode, dtype, kept ? Fidelity::values : Fidelity::rounded);
     if (!holds(step)) return Offender{fmt::format("{} has no {} encoding", format_.name, name(dtype))};

@@ -129,6 +129,8 @@ std::vector<CarriedFile> finish_directory_files(DirectoryFiles files, const Form
         modules.push_back(std::move(dense));
       }
     }
+    // By name, so that the order in which a source keeps its arrays does not show.
+    std::ranges::sort(modules, {}, &PackedModule::name);
     format.configure(config, modules, name(options.layout), files.files);
   }
   files.files.push_back({std::string(kConfig), config_text(config, dialect)});

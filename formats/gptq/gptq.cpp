@@ -239,7 +239,8 @@ void configure(Json& config, std::span<const PackedModule> modules, std::string_
     if (module.is_quantized)
       entry.settings = gptq::ModuleSettings{module.bits, module.group_size, module.sym, module.act_order};
   }
-  if (!any) return;
+  // What kernels hold has no loader, and must not pass for a checkpoint of one.
+  if (!any || layout == "marlin-runtime") return;
   const Json section = gptq::make_config(linear, word_format(layout), "regauge:" REGAUGE_VERSION);
   config = gptq::with_quantization(config, section);
   files.push_back({"quantize_config.json", section.dump(2)});
