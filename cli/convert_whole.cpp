@@ -31,6 +31,19 @@ struct Outcome {
   bool verified = false;
 };
 
+bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
+  std::error_code ignored;
+  return std::filesystem::equivalent(a, b, ignored);
+}
+
+void refuse_overwriting_source(const std::string& target, const Checkpoint& source) {
+  if (same_file(target, source.path)) throw Error(ErrorCode::invalid, "the target is the source").at(target);
+  for (const SourceFile& file : source.files) {
+    if (same_file(target, file.file->path()))
+      throw Error(ErrorCode::invalid, "the target is a file of the source").at(target);
+  }
+}
+
 WriteOptions write_options(const ConvertArguments& arguments) {
   // A copy is begun anew where a planned conversion would go on: its bytes are the same.
   return {.overwrite = arguments.force,
@@ -66,6 +79,7 @@ void print_outcome(const ConvertArguments& arguments, const Checkpoint& source, 
 int copy_whole_checkpoint(const ConvertArguments& arguments, const ConvertOptions& options, const Checkpoint& source,
                           const std::atomic<bool>& interrupted) {
   const auto start = std::chrono::steady_clock::now();
+  refuse_overwriting_source(arguments.target, source);
   if (options.require && arguments.dry_run) fmt::print(stderr, "note: every byte is kept: any --require holds\n");
   if (arguments.dry_run) {
     print(fmt::format("{} -> {} ({}): every file as it is, {} tensors, {}\n", printable(source.path),

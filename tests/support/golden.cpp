@@ -13,11 +13,15 @@
 
 namespace regauge::testing {
 
+std::optional<std::filesystem::path> find_full_golden(const std::string& relative) {
+  const char* root = std::getenv("REGAUGE_GOLDEN");
+  if (root == nullptr || *root == '\0') return std::nullopt;
+  const auto path = std::filesystem::path(root) / relative;
+  return std::filesystem::exists(path) ? std::optional(path) : std::nullopt;
+}
+
 std::optional<std::filesystem::path> find_golden(const std::string& relative) {
-  if (const char* root = std::getenv("REGAUGE_GOLDEN"); root != nullptr && *root != '\0') {
-    const auto path = std::filesystem::path(root) / relative;
-    if (std::filesystem::exists(path)) return path;
-  }
+  if (const auto full = find_full_golden(relative)) return full;
   const auto committed = std::filesystem::path(REGAUGE_SOURCE_DIR) / "tests/golden/data" / relative;
   if (std::filesystem::exists(committed)) return committed;
   return std::nullopt;

@@ -27,6 +27,14 @@ std::filesystem::path sample_path(const std::string& relative);
   if (!variable##_found) GTEST_SKIP() << "golden data " << (relative) << " not here: set REGAUGE_GOLDEN"; \
   const std::filesystem::path& variable = *variable##_found
 
+/// The same in the full set only: for tests that walk through folders of which the committed part has but some files.
+std::optional<std::filesystem::path> find_full_golden(const std::string& relative);
+
+#define REGAUGE_FULL_GOLDEN_OR_SKIP(variable, relative)                                                        \
+  const auto variable##_found = ::regauge::testing::find_full_golden(relative);                                \
+  if (!variable##_found) GTEST_SKIP() << "full golden data " << (relative) << " not here: set REGAUGE_GOLDEN"; \
+  const std::filesystem::path& variable = *variable##_found
+
 /// A whole safetensors file in memory, read by code that shares nothing with the library under test.
 class GoldenFile {
  public:

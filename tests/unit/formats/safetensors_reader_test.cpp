@@ -109,7 +109,7 @@ class SafetensorsGolden : public ::testing::TestWithParam<const char*> {};
 
 // Held against a reader of the tests' own that shares nothing with ours.
 TEST_P(SafetensorsGolden, NamesTypesShapesAndBytesAreThoseOfAnIndependentReader) {
-  REGAUGE_GOLDEN_OR_SKIP(folder, GetParam());
+  REGAUGE_FULL_GOLDEN_OR_SKIP(folder, GetParam());
   std::size_t files = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
     if (entry.path().extension() != ".safetensors" || entry.path().parent_path().filename() == "odd") continue;

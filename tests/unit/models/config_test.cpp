@@ -47,7 +47,7 @@ TEST(RecogniseConfig, ReadsThePublishedConfigurations) {
 }
 
 TEST(RecogniseConfig, ReadsEveryGoldenDirectory) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   for (const std::string name :
        {"hf-bf16", "gptq-mixed-eora", "gptq-int4-g64", "gptq-int4-g128-noact", "mlx-8865", "mlx-4bit"}) {
     SCOPED_TRACE(name);
@@ -62,7 +62,7 @@ TEST(RecogniseConfig, ReadsEveryGoldenDirectory) {
 }
 
 TEST(RecogniseConfig, ReadsTheKeysOfGoldenGgufFiles) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   const auto text = recognise(read_gguf(root / "hf-bf16.gguf"));
   ASSERT_NE(text, nullptr);
   EXPECT_EQ(text->family(), "qwen3_5");

@@ -149,7 +149,7 @@ TEST_F(Conventions, ADirectoryOfHuggingFaceIsRawAndAGgufFileConverted) {
 }
 
 TEST_F(Conventions, LlamaCppGetsInSinglePrecisionWhatItsConverterWritesSo) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   constexpr std::uint32_t kF32 = 0;
   std::size_t single = 0;
   for (const char* file : {"hf-bf16.gguf", "hf-bf16.mmproj.gguf"}) {

@@ -58,7 +58,7 @@ std::int64_t parameters_of(const Architecture& model, OutputKind kind) {
 }
 
 TEST(GgufKeys, EqualThoseOfLlamaCppsConverterForTheModel) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   const Checkpoint source = read_directory(root / "hf-bf16", Dialect::hf);
   const auto model = recognise(source);
   EXPECT_EQ(parameters_of(*model, OutputKind::model), 2'740'580);
@@ -70,7 +70,7 @@ TEST(GgufKeys, EqualThoseOfLlamaCppsConverterForTheModel) {
 }
 
 TEST(GgufKeys, EqualThoseOfLlamaCppsConverterForTheVisionTower) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   const Checkpoint source = read_directory(root / "hf-bf16", Dialect::hf);
   const auto model = recognise(source);
   EXPECT_EQ(parameters_of(*model, OutputKind::mmproj), 76'920);
@@ -82,7 +82,7 @@ TEST(GgufKeys, EqualThoseOfLlamaCppsConverterForTheVisionTower) {
 }
 
 TEST(GgufKeys, CountMtpBlocksByTheTensorsAndNotByTheConfiguration) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   const auto golden = read_gguf_keys(root / "gptq-int4-g128-noact.gguf").keys;
   for (const auto& [name, dialect] : {std::pair("gptq-int4-g128-noact", Dialect::hf),
                                       std::pair("mlx-8865", Dialect::mlx), std::pair("mlx-4bit", Dialect::mlx)}) {
@@ -100,7 +100,7 @@ TEST(GgufKeys, CountMtpBlocksByTheTensorsAndNotByTheConfiguration) {
 }
 
 TEST(GgufKeys, OfAnAdapterAreThoseOfTheGoldenOneWithoutAnAlpha) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   const Checkpoint source = read_directory(root / "gptq-mixed-eora", Dialect::hf);
   Findings findings;
   const Metadata keys =

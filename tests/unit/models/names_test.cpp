@@ -72,14 +72,14 @@ TEST(Names, MapBothWaysOnTheBaseCheckpointAndCoverWhatIsExpected) {
 }
 
 TEST(Names, OfTheGgufFilesNameTheSameSlotsAsTheDirectory) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   std::set<Slot> gguf = expect_bijection(read_gguf(root / "hf-bf16.gguf"));
   gguf.merge(expect_bijection(read_gguf(root / "hf-bf16.mmproj.gguf")));
   EXPECT_EQ(gguf, expect_bijection(read_directory(root / "hf-bf16", Dialect::hf)));
 }
 
 TEST(Names, MapBothWaysOnEveryOtherGoldenCheckpoint) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   for (const char* name : {"gptq-mixed-eora", "gptq-int4-g64", "gptq-int4-g128-noact"}) {
     EXPECT_FALSE(expect_bijection(read_directory(root / name, Dialect::hf)).empty()) << name;
   }
@@ -100,7 +100,7 @@ TEST(Names, MapBothWaysOnEveryOtherGoldenCheckpoint) {
 }
 
 TEST(Names, MapBothWaysOnTheMinimalGptqCheckpoints) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "gptq/ckpt");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "gptq/ckpt");
   // These keep a sample of the weights only; the mtp.fc of the first one is 16 rows where the model is 256 wide.
   EXPECT_FALSE(expect_bijection(read_directory(root / "mini003", Dialect::hf), {"mtp.fc.weight"}).empty());
   EXPECT_FALSE(expect_bijection(read_directory(root / "mini004", Dialect::hf)).empty());
@@ -356,7 +356,7 @@ TEST_F(NamesOf, MatricesOfLinearModulesAreLinear) {
 }
 
 TEST(FactorNames, OfAGgufAdapterAndOfItsPeftSourceNameTheSameSlots) {
-  REGAUGE_GOLDEN_OR_SKIP(root, "qwen35_family");
+  REGAUGE_FULL_GOLDEN_OR_SKIP(root, "qwen35_family");
   const Checkpoint adapter = read_gguf(root / "gptq-mixed-eora.adapter.gguf");
   const auto alone = recognise(adapter);
   const auto base = recognise(read_directory(root / "gptq-mixed-eora", Dialect::hf));
