@@ -32,6 +32,8 @@ struct Case {
   std::vector<std::string> options;
   const char* bound;
   bool mtp = false;
+  /// Conversions on the way, each of what the one before it wrote: name and options.
+  std::vector<std::pair<std::string, std::vector<std::string>>> by_way_of = {};
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
@@ -49,10 +51,16 @@ TEST_P(InLlama, LoadsAndComputesTheExpectedLogits) {
   const ScratchDir scratch;
   const std::string target = scratch / "model.gguf";
 
-  std::vector<std::string> convert{REGAUGE_CLI, "convert", source, target};
-  convert.insert(convert.end(), c.options.begin(), c.options.end());
-  const auto converted = run_command(convert);
-  ASSERT_EQ(converted.exit_code, 0) << converted.err;
+  std::string from = source;
+  auto stations = c.by_way_of;
+  stations.emplace_back("model.gguf", c.options);
+  for (const auto& [name, options] : stations) {
+    std::vector<std::string> convert{REGAUGE_CLI, "convert", from, scratch / name};
+    convert.insert(convert.end(), options.begin(), options.end());
+    const auto converted = run_command(convert);
+    ASSERT_EQ(converted.exit_code, 0) << name << ": " << converted.err;
+    from = scratch / name;
+  }
 
   std::vector<std::string> logits{"python3",    checker(), "logits",     target,
                                   "--expected", expected,  "--max-diff", c.bound};
@@ -108,6 +116,57 @@ INSTANTIATE_TEST_SUITE_P(
              kFamily + "mlx-4bit",
              kFamily + "mlx-4bit.expected.safetensors",
              {"--dense", "f32"},
+             kF32Bound},
+        Case{"mlx_4bit_q4_1",
+             kFamily + "mlx-4bit",
+             kFamily + "mlx-4bit.expected.safetensors",
+             {},
+             kRoundedActivationsBound},
+        Case{"act_order_folded",
+             kFamily + "gptq-int4-g64",
+             kFamily + "gptq-int4-g64.expected.safetensors",
+             {"--allow", "dense"},
+             kRoundedActivationsBound},
+        // The folded file once more, its blocks decoded: the order of the columns is all that is left to be wrong.
+        Case{"act_order_folded_f32",
+             kFamily + "gptq-int4-g64",
+             kFamily + "gptq-int4-g64.expected.safetensors",
+             {"--dense", "f32"},
+             kF32Bound,
+             false,
+             {{"folded.gguf", {"--allow", "dense"}}}},
+        Case{"gptq_by_way_of_mlx",
+             kFamily + "gptq-int4-g128-noact",
+             kFamily + "gptq-int4-g128-noact.expected.safetensors",
+             {"--dense", "f32"},
+             kF32Bound,
+             false,
+             {{"mlx", {"--to", "mlx", "--require", "values"}}}},
+        Case{"gptq_by_way_of_marlin",
+             kFamily + "gptq-int4-g128-noact",
+             kFamily + "gptq-int4-g128-noact.expected.safetensors",
+             {"--dense", "f32"},
+             kF32Bound,
+             false,
+             {{"marlin", {"--to", "gptq", "--layout", "marlin"}}}},
+        Case{"act_order_by_way_of_a_container_and_gptq_v2",
+             kFamily + "gptq-int4-g64",
+             kFamily + "gptq-int4-g64.expected.safetensors",
+             {"--dense", "f32"},
+             kF32Bound,
+             false,
+             {{"a.rg.gguf", {"--compress", "zstd"}}, {"v2", {"--to", "gptq", "--layout", "v2"}}}},
+        Case{"bf16_by_way_of_gguf_and_back",
+             kFamily + "hf-bf16",
+             kFamily + "hf-bf16.expected.safetensors",
+             {"--dtype", "f32"},
+             kF32Bound,
+             true,
+             {{"first.gguf", {}}, {"hf", {"--to", "safetensors"}}}},
+        Case{"mtp_in_a_file_of_its_own",
+             kFamily + "hf-bf16",
+             kFamily + "hf-bf16.expected.safetensors",
+             {"--dtype", "f32", "--outputs", "model,mmproj,mtp"},
              kF32Bound},
         Case{"tiny_bf16_as_f32",
              "qwen35_tiny/hf",
