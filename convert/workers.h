@@ -28,12 +28,8 @@ class Workers {
   void for_each(std::size_t count, const Work& work) {
     std::atomic<std::size_t> next = 0;
     std::atomic<bool> failed = false;
-    // oneTBB guarantees that a task sees what came before it and that the caller sees what tasks did. The two fences say the
-    // same where a thread sanitizer can see it, which knows nothing of the library's inside.
-    std::atomic<int> fence = 0;
-    fence.store(1, std::memory_order_release);
     const auto take_turns = [&](std::size_t worker) {
-      static_cast<void>(fence.load(std::memory_order_acquire));
+      synchronise();
       while (!failed.load(std::memory_order_relaxed)) {
         const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
         if (i >= count) break;
@@ -41,19 +37,26 @@ class Workers {
           work(i, worker);
         } catch (...) {
           failed = true;
-          fence.fetch_add(1, std::memory_order_acq_rel);
+          synchronise();
           throw;
         }
       }
-      fence.fetch_add(1, std::memory_order_acq_rel);
+      synchronise();
     };
+    synchronise();
     arena_.execute([&] {
       tbb::parallel_for(std::size_t{0}, static_cast<std::size_t>(count_), take_turns, tbb::simple_partitioner());
     });
-    static_cast<void>(fence.load(std::memory_order_acquire));
+    synchronise();
   }
 
  private:
+  /// oneTBB guarantees that a task sees what came before it and that the caller sees what tasks did. This says the same
+  /// where a thread sanitizer can see it, which knows nothing of the library's inside. No member of an object: a task must
+  /// get here before it reads anything that another thread has written, the way to an object included.
+  static void synchronise() noexcept { fence.fetch_add(1, std::memory_order_acq_rel); }
+  static inline std::atomic<unsigned> fence = 0;
+
   int count_;
   tbb::global_control limit_{tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(count_)};
   // oneTBB's own 4 MiB for each thread would be most of a small --max-memory, for calls that go a few frames deep.
