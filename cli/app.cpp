@@ -46,6 +46,7 @@ void complain_of(std::string_view message) noexcept {
 void add_subcommands(CLI::App& app, Command& chosen) {
   add_inspect(app, chosen);
   add_convert(app, chosen);
+  add_diff(app, chosen);
   add_checksum(app, chosen);
   add_formats(app, chosen);
 }

@@ -1,0 +1,129 @@
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/text.h"
+#include "cli/app.h"
+#include "cli/terminal.h"
+#include "convert/plan.h"
+#include "formats/format.h"
+#include "models/architecture.h"
+#include "verify/diff.h"
+#include "verify/render_diff.h"
+
+namespace regauge::cli {
+namespace {
+
+std::atomic<bool> interrupted = false;
+
+void note_interrupt(int signal) {
+  interrupted = true;
+  std::signal(signal, SIG_DFL);
+}
+
+struct DiffArguments {
+  std::string first;
+  std::string second;
+  std::vector<std::string> with_first;
+  std::vector<std::string> with_second;
+  std::string only;
+  int threads = 0;
+  bool all = false;
+  bool json = false;
+  bool quiet = false;
+};
+
+/// A checkpoint and what goes with it.
+struct Model {
+  std::vector<std::unique_ptr<const Checkpoint>> checkpoints;
+  std::vector<std::unique_ptr<const Architecture>> architectures;
+  std::vector<OpenedPath> paths;
+
+  void open(const std::filesystem::path& path) {
+    checkpoints.push_back(std::make_unique<const Checkpoint>(open_checkpoint(path)));
+    architectures.push_back(recognise(*checkpoints.back()));
+    paths.push_back({checkpoints.back().get(), architectures.back().get()});
+  }
+
+  bool has_vision() const {
+    for (const OpenedPath& path : paths) {
+      if (path.architecture != nullptr && path.architecture->has_vision()) return true;
+    }
+    return false;
+  }
+};
+
+Model open_model(const std::string& path, const std::vector<std::string>& with) {
+  Model model;
+  model.open(path);
+  for (const std::string& other : with) model.open(other);
+  return model;
+}
+
+/// The vision tower of a GGUF model lies beside it: taken when the other side has one.
+void take_vision(Model& model, const Model& other, const std::string& path, bool quiet) {
+  if (model.paths.front().checkpoint->dialect != Dialect::gguf || model.has_vision() || !other.has_vision()) return;
+  const std::filesystem::path beside = output_path(path, OutputKind::mmproj);
+  if (!std::filesystem::is_regular_file(beside)) return;
+  if (!quiet) fmt::print(stderr, "note: {}: taken for the model's vision tower\n", printable(beside.string()));
+  model.open(beside);
+}
+
+int run_diff(const DiffArguments& arguments) {
+  std::signal(SIGINT, note_interrupt);
+  std::signal(SIGTERM, note_interrupt);
+  Model first = open_model(arguments.first, arguments.with_first);
+  Model second = open_model(arguments.second, arguments.with_second);
+  const bool quiet = arguments.quiet || arguments.json;
+  take_vision(first, second, arguments.first, quiet);
+  take_vision(second, first, arguments.second, quiet);
+  Diff result;
+  {
+    PercentLine line("comparing", !quiet);
+    result = diff(
+        first.paths, second.paths, {.only = arguments.only, .threads = arguments.threads},
+        [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, &interrupted);
+  }
+  if (arguments.json) {
+    print(diff_to_json(result, arguments.first, arguments.second).dump(2) + "\n");
+  } else if (!arguments.quiet) {
+    print(render_diff(result, arguments.all ? DiffDetail::all : DiffDetail::worst));
+  }
+  const bool nothing = !arguments.only.empty() && result.tensors.empty() && result.only_first.empty() &&
+                       result.only_second.empty() && result.reshaped.empty() && result.renamed.empty();
+  if (nothing) complain(fmt::format("no tensor matches '{}'", printable(arguments.only)));
+  return result.equal() && !nothing ? kExitYes : kExitNo;
+}
+
+}  // namespace
+
+void add_diff(CLI::App& app, Command& chosen) {
+  auto arguments = std::make_shared<DiffArguments>();
+  CLI::App* command = app.add_subcommand("diff", "How two checkpoints of any formats differ; exit 0 when they do not");
+  command->add_option("A", arguments->first, "Checkpoint: a directory or a file")->required();
+  command->add_option("B", arguments->second, "The other one")->required();
+  command->add_option("--with-a", arguments->with_first,
+                      "What goes with A, such as an adapter (default: mmproj-NAME.gguf beside a GGUF)");
+  command->add_option("--with-b", arguments->with_second, "The same of B");
+  command
+      ->add_option("--only", arguments->only,
+                   "Tensors only, of these Hugging Face names: a part, or a glob with * and ?")
+      ->type_name("PATTERN");
+  command->add_flag("--all", arguments->all, "Show everything, not the ten worst of each");
+  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
+      ->check(CLI::Range(1, 1024));
+  command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
+  command->add_flag("-q,--quiet", arguments->quiet, "Print nothing: the exit status is the answer");
+  command->footer(
+      "Examples:\n"
+      "  regauge diff samples/qwen35-bf16-tiny samples/qwen35-tiny-mtp.gguf --only mtp.\n"
+      "  regauge diff samples/qwen35-gptq-int4 samples/qwen35-gptq-int4 --json");
+  command->callback([&chosen, arguments] { chosen = [arguments] { return run_diff(*arguments); }; });
+}
+
+}  // namespace regauge::cli
