@@ -122,7 +122,9 @@ bool asks_for_a_copy(const ConvertArguments& arguments, const Checkpoint& source
                        !arguments.layout.empty() || !arguments.shard_size.empty() || !arguments.outputs.empty() ||
                        !arguments.assets.empty() || !arguments.mmproj.empty() || !arguments.name.empty() ||
                        !arguments.adapter.empty();
-  return !changes && source.is_directory() == names_directory(arguments);
+  // Parts of a split model are read as one, and one is what is asked for.
+  const bool merges = !source.is_directory() && source.files.size() > 1;
+  return !changes && !merges && source.is_directory() == names_directory(arguments);
 }
 
 }  // namespace regauge::cli

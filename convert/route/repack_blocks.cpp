@@ -51,7 +51,7 @@ class Planner {
         if (auto groups = groups_of(block_elements(type.type))) return BlockRepack{type.type, rounded, *groups};
       }
     }
-    return reason();
+    return reason(allow_rounded);
   }
 
  private:
@@ -82,7 +82,7 @@ class Planner {
     return *known;
   }
 
-  std::string reason() {
+  std::string reason(bool allow_rounded) {
     const std::int64_t columns = source_.target().columns;
     if (columns % 32 != 0) return fmt::format("rows of {} are no multiple of 32", columns);
     if (!groups_of(32)) {
@@ -91,7 +91,7 @@ class Planner {
     }
     if (!facts_.finite) return "scales or offsets are not finite";
     if (!facts_.scales_fit_f16) return fmt::format("its {} scales do not all fit F16", name(facts_.widest));
-    if (facts_.zeros_exist) {
+    if (facts_.zeros_exist || (allow_rounded && facts_.bits > 5)) {
       if (!differences_) differences_ = source_.differences();
       return fmt::format("code - zero reaches from {} to {}, beyond a signed byte", differences_->low,
                          differences_->high);

@@ -69,6 +69,13 @@ std::optional<std::uint64_t> count_module(const std::string& module, const Leave
   return count;
 }
 
+/// mlx-lm before 2026-08-18 takes one such name in a model*.safetensors for the sign of norms without their 1, and adds it a
+/// second time; no version uses them. A file of another name it does not open.
+/// Source: ml-explore/mlx-lm mlx_lm/models/qwen3_5.py, sanitize; mlx_lm/utils.py, load_model.
+bool is_of_mtp(std::string_view array) {
+  return array.starts_with("mtp.") || array.find(".mtp.") != std::string_view::npos;
+}
+
 }  // namespace
 
 std::optional<std::string> can_hold(const ArrayPlan& array) {
@@ -86,7 +93,9 @@ std::unique_ptr<Writer> create_writer(const std::filesystem::path& target, const
                                                .indexes_one_file = true,
                                                .index_indent = 4,
                                                .index_ends_in_line_feed = false,
-                                               .count_parameters = count_parameters});
+                                               .count_parameters = count_parameters,
+                                               .is_beside = is_of_mtp,
+                                               .side_file = "mtp.safetensors"});
 }
 
 std::optional<std::uint64_t> count_parameters(std::span<const ArrayPlan> arrays, std::span<const CarriedFile> files) {

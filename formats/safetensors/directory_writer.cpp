@@ -31,11 +31,17 @@ struct Place {
 
 /// Fills shard after shard. Source: huggingface/huggingface_hub src/huggingface_hub/serialization/_base.py, except that
 /// there an array above the limit does not end the shard before it.
-std::vector<Place> cut_into_shards(std::span<const ArrayPlan> arrays, std::uint64_t shard_bytes) {
+std::vector<Place> cut_into_shards(std::span<const ArrayPlan> arrays, const std::vector<bool>& beside,
+                                   std::uint64_t shard_bytes) {
   std::vector<Place> places;
   Place next;
   std::uint64_t filled = 0;
-  for (const ArrayPlan& array : arrays) {
+  for (std::size_t i = 0; i < arrays.size(); ++i) {
+    const ArrayPlan& array = arrays[i];
+    if (beside[i]) {
+      places.emplace_back();  // the side file's number is known when the shards are
+      continue;
+    }
     const auto together = checked_add(filled, array.bytes());
     if (next.index > 0 && shard_bytes > 0 && (!together || *together > shard_bytes)) {
       next = {next.shard + 1, 0};
@@ -69,18 +75,34 @@ class DirectoryWriter final : public Writer {
 
   void begin(const Metadata& metadata, std::span<const ArrayPlan> arrays) override {
     check_names(arrays);
-    places_ = cut_into_shards(arrays, options_.shard_bytes);
-    std::vector<std::vector<ArrayPlan>> of_shard(places_.empty() ? 1 : places_.back().shard + 1);
-    for (std::size_t i = 0; i < arrays.size(); ++i) of_shard[places_[i].shard].push_back(arrays[i]);
-    check_carried(of_shard.size());
+    std::vector<bool> beside(arrays.size());
+    for (std::size_t i = 0; i < arrays.size(); ++i)
+      beside[i] = style_.is_beside != nullptr && style_.is_beside(arrays[i].name);
+    places_ = cut_into_shards(arrays, beside, options_.shard_bytes);
+    std::size_t shards = 1;
+    for (const Place& place : places_) shards = std::max(shards, place.shard + 1);
+    const bool has_side_file = std::ranges::find(beside, true) != beside.end();
+    std::vector<std::vector<ArrayPlan>> of_shard(shards + (has_side_file ? 1 : 0));
+    std::vector<ArrayPlan> indexed;
+    std::vector<std::size_t> shard_of;
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      if (beside[i]) {
+        places_[i] = {shards, of_shard[shards].size()};
+      } else {
+        indexed.push_back(arrays[i]);
+        shard_of.push_back(places_[i].shard);
+      }
+      of_shard[places_[i].shard].push_back(arrays[i]);
+    }
+    check_carried(shards);
     // The arrays first: a directory that holds any of them is known as a checkpoint by the next run.
     for (std::size_t s = 0; s < of_shard.size(); ++s) {
       Shard& shard = *shards_.emplace_back(std::make_unique<Shard>());
-      shard.file = output_.make(shard_name(s, of_shard.size()));
+      shard.file = output_.make(s == shards ? std::string(style_.side_file) : shard_name(s, shards));
       shard.content.emplace(shard.file, lay_out(metadata, of_shard[s], style_.file));
       file_bytes_ += shard.content->file_bytes();
     }
-    if (of_shard.size() > 1 || style_.indexes_one_file) write_text(kIndexName, index_text(arrays, of_shard.size()));
+    if (shards > 1 || style_.indexes_one_file) write_text(kIndexName, index_text(indexed, shard_of, shards));
     for (const CarriedFile& file : options_.files) carry(file);
   }
 
@@ -119,7 +141,7 @@ class DirectoryWriter final : public Writer {
   }
 
   void check_carried(std::size_t shards) const {
-    std::set<std::string> taken{kIndexName};
+    std::set<std::string> taken{kIndexName, std::string(style_.side_file)};
     for (std::size_t s = 0; s < shards; ++s) taken.insert(shard_name(s, shards));
     for (const CarriedFile& file : options_.files) {
       if (taken.contains(file.name)) {
@@ -129,9 +151,10 @@ class DirectoryWriter final : public Writer {
     }
   }
 
-  std::string index_text(std::span<const ArrayPlan> arrays, std::size_t shards) const {
+  std::string index_text(std::span<const ArrayPlan> arrays, const std::vector<std::size_t>& shard_of,
+                         std::size_t shards) const {
     std::map<std::string, std::size_t> sorted;
-    for (std::size_t i = 0; i < arrays.size(); ++i) sorted.emplace(arrays[i].name, places_[i].shard);
+    for (std::size_t i = 0; i < arrays.size(); ++i) sorted.emplace(arrays[i].name, shard_of[i]);
     Json::object_t weight_map;  // appended to, because each look-up of Json is linear
     for (const auto& [name, shard] : sorted) weight_map.emplace_back(name, shard_name(shard, shards));
     Json metadata = Json::object();

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "formats/format.h"
 #include "formats/safetensors/layout.h"
@@ -20,6 +21,9 @@ struct DirectoryStyle {
   bool index_ends_in_line_feed = true;
   /// `total_parameters` of the index, by the arrays and the files that go with them; null or nothing: no such key.
   std::optional<std::uint64_t> (*count_parameters)(std::span<const ArrayPlan>, std::span<const CarriedFile>) = nullptr;
+  /// Arrays that go to a file of their own, which the index does not name; null: none.
+  bool (*is_beside)(std::string_view array) = nullptr;
+  std::string_view side_file = {};
 };
 
 /// File `number` of `count`, from 0: model.safetensors, or model-00001-of-00003.safetensors.
