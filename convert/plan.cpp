@@ -109,11 +109,12 @@ Metadata metadata_of(std::span<const OpenedPath> sources, const PlannedOutput& o
     const int mtp_layers = options.separate_mtp && output.kind == OutputKind::model ? 0 : adapted.mtp_layers;
     Metadata keys = gguf_keys(*source.checkpoint, source.architecture, output, mtp_layers, options, findings);
     keep_originals(source, output, keys);
-    for (const auto& [weight, order] : adapted.permutations) {
+    for (const auto& permutation : adapted.permutations) {
+      const std::string& weight = permutation.first;
       const bool is_here = std::ranges::any_of(output.targets, [&](const Target& target) {
         return std::ranges::any_of(target.pieces, [&](const TargetPiece& piece) { return piece.canonical == weight; });
       });
-      if (is_here) keys.set(std::string(kPermutationKey) + weight, MetaArray{MetaType::i32, order});
+      if (is_here) keys.set(std::string(kPermutationKey) + weight, MetaArray{MetaType::i32, permutation.second});
     }
     return keys;
   }
