@@ -21,6 +21,7 @@ using Command = std::function<int()>;
 // in app.cpp makes a new one known.
 void add_inspect(CLI::App& app, Command& chosen);
 void add_convert(CLI::App& app, Command& chosen);
+void add_verify(CLI::App& app, Command& chosen);
 void add_diff(CLI::App& app, Command& chosen);
 void add_checksum(CLI::App& app, Command& chosen);
 void add_formats(CLI::App& app, Command& chosen);

@@ -1,7 +1,5 @@
 #include <atomic>
 #include <chrono>
-#include <csignal>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
@@ -16,9 +14,9 @@
 #include "base/output_file.h"
 #include "base/text.h"
 #include "cli/app.h"
+#include "cli/interrupt.h"
+#include "cli/opened_model.h"
 #include "cli/terminal.h"
-#include "formats/format.h"
-#include "models/architecture.h"
 #include "verify/checksum.h"
 #include "verify/manifest.h"
 #include "verify/value_digest.h"
@@ -27,13 +25,6 @@ namespace regauge::cli {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-std::atomic<bool> interrupted = false;
-
-void note_interrupt(int signal) {
-  interrupted = true;
-  std::signal(signal, SIG_DFL);
-}
 
 struct ChecksumArguments {
   std::vector<std::string> paths;
@@ -49,21 +40,6 @@ struct ChecksumArguments {
   bool json = false;
   bool force = false;
   bool quiet = false;
-};
-
-/// The paths, together one checkpoint.
-struct Opened {
-  std::vector<std::unique_ptr<const Checkpoint>> checkpoints;
-  std::vector<std::unique_ptr<const Architecture>> architectures;
-  std::vector<OpenedPath> paths;
-
-  explicit Opened(const std::vector<std::string>& names) {
-    for (const std::string& name : names) {
-      checkpoints.push_back(std::make_unique<const Checkpoint>(open_checkpoint(name)));
-      architectures.push_back(recognise(*checkpoints.back()));
-      paths.push_back({checkpoints.back().get(), architectures.back().get()});
-    }
-  }
 };
 
 /// What is to be digested: by the options, or by what a manifest has.
@@ -90,16 +66,17 @@ void tell_rate(const ChecksumArguments& arguments, const std::string& what, doub
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-Results digest(const ChecksumArguments& arguments, const Opened& opened, const Wanted& wanted) {
+Results digest(const ChecksumArguments& arguments, const OpenedModel& opened, const Wanted& wanted) {
+  const std::atomic<bool>& interrupted = catch_interrupts();
   Results results;
   const bool shown = !arguments.quiet && !arguments.json;
   if (!wanted.algorithms.empty() || wanted.files) {
     const auto start = Clock::now();
     std::uint64_t bytes = 0;
-    for (const auto& checkpoint : opened.checkpoints) {
-      PercentLine line("reading " + checkpoint->path, shown);
+    for (const OpenedPath& path : opened.paths()) {
+      PercentLine line("reading " + path.checkpoint->path, shown);
       results.sums.push_back(checksum(
-          *checkpoint, {wanted.algorithms, wanted.files, arguments.threads},
+          *path.checkpoint, {wanted.algorithms, wanted.files, arguments.threads},
           [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, &interrupted));
       bytes += results.sums.back().bytes_read;
     }
@@ -111,7 +88,7 @@ Results digest(const ChecksumArguments& arguments, const Opened& opened, const W
     {
       PercentLine line("decoding", shown);
       results.values = value_digests(
-          opened.paths, arguments.threads,
+          opened.paths(), arguments.threads,
           [&](std::uint64_t done, std::uint64_t total) {
             values = total;
             line.update(done, total);
@@ -162,7 +139,7 @@ int print_digests(const ChecksumArguments& arguments) {
   const Wanted wanted = wanted_of(arguments);
   if (arguments.form != "json" && wanted.values)
     throw Error(ErrorCode::invalid, "lines of llama-gguf-hash have no value digests: --format json has");
-  const Opened opened(arguments.paths);
+  const OpenedModel opened(arguments.paths);
   const Results results = digest(arguments, opened, wanted);
   const std::string text = arguments.json || arguments.form == "json"
                                ? checksum_to_json(results.sums, results.value_digests()).dump(2) + "\n"
@@ -212,7 +189,7 @@ int check_digests(const ChecksumArguments& arguments) {
   constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{512} << 20;
   const Manifest manifest = parse_manifest(read_text_file(arguments.check, kMaxManifestBytes), arguments.check);
   const Wanted wanted = wanted_of(arguments, manifest);
-  const Opened opened(arguments.paths);
+  const OpenedModel opened(arguments.paths);
   const Results results = digest(arguments, opened, wanted);
   ManifestReport report;
   if (!wanted.algorithms.empty()) add(report, check_stored(manifest, results.sums, wanted.algorithms.front()));
@@ -227,8 +204,6 @@ int check_digests(const ChecksumArguments& arguments) {
 }
 
 int run_checksum(const ChecksumArguments& arguments) {
-  std::signal(SIGINT, note_interrupt);
-  std::signal(SIGTERM, note_interrupt);
   return arguments.check.empty() ? print_digests(arguments) : check_digests(arguments);
 }
 

@@ -1,6 +1,4 @@
 #include <atomic>
-#include <csignal>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,22 +7,14 @@
 
 #include "base/text.h"
 #include "cli/app.h"
+#include "cli/interrupt.h"
+#include "cli/opened_model.h"
 #include "cli/terminal.h"
-#include "convert/plan.h"
-#include "formats/format.h"
-#include "models/architecture.h"
 #include "verify/diff.h"
 #include "verify/render_diff.h"
 
 namespace regauge::cli {
 namespace {
-
-std::atomic<bool> interrupted = false;
-
-void note_interrupt(int signal) {
-  interrupted = true;
-  std::signal(signal, SIG_DFL);
-}
 
 struct DiffArguments {
   std::string first;
@@ -38,55 +28,26 @@ struct DiffArguments {
   bool quiet = false;
 };
 
-/// A checkpoint and what goes with it.
-struct Model {
-  std::vector<std::unique_ptr<const Checkpoint>> checkpoints;
-  std::vector<std::unique_ptr<const Architecture>> architectures;
-  std::vector<OpenedPath> paths;
-
-  void open(const std::filesystem::path& path) {
-    checkpoints.push_back(std::make_unique<const Checkpoint>(open_checkpoint(path)));
-    architectures.push_back(recognise(*checkpoints.back()));
-    paths.push_back({checkpoints.back().get(), architectures.back().get()});
-  }
-
-  bool has_vision() const {
-    for (const OpenedPath& path : paths) {
-      if (path.architecture != nullptr && path.architecture->has_vision()) return true;
-    }
-    return false;
-  }
-};
-
-Model open_model(const std::string& path, const std::vector<std::string>& with) {
-  Model model;
-  model.open(path);
-  for (const std::string& other : with) model.open(other);
-  return model;
-}
-
-/// The vision tower of a GGUF model lies beside it: taken when the other side has one.
-void take_vision(Model& model, const Model& other, const std::string& path, bool quiet) {
-  if (model.paths.front().checkpoint->dialect != Dialect::gguf || model.has_vision() || !other.has_vision()) return;
-  const std::filesystem::path beside = output_path(path, OutputKind::mmproj);
-  if (!std::filesystem::is_regular_file(beside)) return;
-  if (!quiet) fmt::print(stderr, "note: {}: taken for the model's vision tower\n", printable(beside.string()));
-  model.open(beside);
+OpenedModel open_model(const std::string& path, const std::vector<std::string>& with) {
+  std::vector<std::string> paths{path};
+  paths.insert(paths.end(), with.begin(), with.end());
+  return OpenedModel(paths);
 }
 
 int run_diff(const DiffArguments& arguments) {
-  std::signal(SIGINT, note_interrupt);
-  std::signal(SIGTERM, note_interrupt);
-  Model first = open_model(arguments.first, arguments.with_first);
-  Model second = open_model(arguments.second, arguments.with_second);
+  const std::atomic<bool>& interrupted = catch_interrupts();
+  OpenedModel first = open_model(arguments.first, arguments.with_first);
+  OpenedModel second = open_model(arguments.second, arguments.with_second);
   const bool quiet = arguments.quiet || arguments.json;
-  take_vision(first, second, arguments.first, quiet);
-  take_vision(second, first, arguments.second, quiet);
+  const auto telling = quiet ? OpenedModel::Telling::quiet : OpenedModel::Telling::note;
+  first.take_vision_like(second, telling);
+  second.take_vision_like(first, telling);
   Diff result;
   {
     PercentLine line("comparing", !quiet);
     result = diff(
-        first.paths, second.paths, {.only = arguments.only, .threads = arguments.threads},
+        first.paths(), second.paths(),
+        {.only = arguments.only, .keys = true, .decode_all = false, .threads = arguments.threads},
         [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, &interrupted);
   }
   if (arguments.json) {

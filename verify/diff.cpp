@@ -336,9 +336,11 @@ class Comparing {
     std::vector<TargetPair> pairs;
     std::vector<std::size_t> index;
     for (std::size_t i = 0; i < pairs_.size(); ++i) {
-      if (diff_.tensors[i].likeness == Likeness::bytes) continue;
+      const bool same_bytes = diff_.tensors[i].likeness == Likeness::bytes;
+      if (same_bytes && !options_.decode_all) continue;
       const Leaf& a = *pairs_[i].first;
       const Leaf& b = *pairs_[i].second;
+      if (same_bytes && !is_decodable(piece_of(a).tensor->encoding)) continue;
       if (!is_decodable(piece_of(a).tensor->encoding) || !is_decodable(piece_of(b).tensor->encoding)) {
         diff_.unread.push_back(fmt::format("{}: no values can be made of {} and {}; its bytes differ", a.target.name,
                                            diff_.tensors[i].first_encoding, diff_.tensors[i].second_encoding));
@@ -351,7 +353,7 @@ class Comparing {
     for (std::size_t k = 0; k < index.size(); ++k) {
       TensorDiff& tensor = diff_.tensors[index[k]];
       tensor.measured = measured[k];
-      tensor.likeness = likeness_of(tensor);
+      if (tensor.likeness != Likeness::bytes) tensor.likeness = likeness_of(tensor);
     }
   }
 

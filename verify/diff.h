@@ -70,8 +70,9 @@ struct Diff {
 };
 
 struct DiffOptions {
-  std::string only;  ///< tensors whose canonical names match (inspect/pattern.h); then no keys
-  bool keys = true;  ///< compare metadata, configuration and tokenizer too
+  std::string only;         ///< tensors whose canonical names match (inspect/pattern.h); then no keys
+  bool keys = true;         ///< compare metadata, configuration and tokenizer too
+  bool decode_all = false;  ///< measure tensors of equal bytes as well, for sums over many
   int threads = 0;
 };
 

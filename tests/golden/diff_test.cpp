@@ -1,7 +1,9 @@
 #include "verify/diff.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -9,6 +11,7 @@
 
 #include "formats/format.h"
 #include "models/architecture.h"
+#include "tests/support/command.h"
 #include "tests/support/golden.h"
 
 // Files that other people's converters made, against their sources.
@@ -71,6 +74,45 @@ TEST(DiffGolden, NamesFusedExpertsAndCountsThemEqual) {
   EXPECT_TRUE(std::ranges::any_of(result.dialect, [](const DialectNote& note) {
     return note.what == "several weights share an array in B and have their own in A";
   }));
+}
+
+// numpy computes every measure of every quantized matrix from its own decoding.
+TEST(DiffGolden, MeasuresAreThoseOfNumpy) {
+  REGAUGE_GOLDEN_OR_SKIP(candidate, "qwen35_family/gptq-int4-g128-noact");
+  REGAUGE_GOLDEN_OR_SKIP(reference, "qwen35_family/hf-bf16");
+  const std::string python = "/usr/bin/python3";
+  if (testing::run_command({python, "-c", "import numpy, xxhash"}).exit_code != 0)
+    GTEST_SKIP() << "no python3-numpy and python3-xxhash here";
+  const auto script = testing::sample_path("../tests/golden/error_metrics.py");
+  const auto lines = testing::run_command({python, script.string(), candidate.string(), reference.string()});
+  ASSERT_EQ(lines.exit_code, 0) << lines.err;
+  const Diff result = diff(Model({candidate}).paths(), Model({reference}).paths());
+  std::map<std::string, const Measured*> measured;
+  for (const TensorDiff& one : result.tensors) measured.emplace(one.name, &one.measured);
+  std::istringstream in(lines.out);
+  std::size_t compared = 0;
+  std::string name;
+  std::uint64_t different = 0;
+  std::uint64_t at = 0;
+  double worst = 0;
+  double rmse = 0;
+  double relative = 0;
+  double snr = 0;
+  double cosine = 0;
+  while (in >> name >> different >> worst >> at >> rmse >> relative >> snr >> cosine) {
+    ASSERT_TRUE(measured.contains(name)) << name;
+    const Measured& own = *measured.at(name);
+    EXPECT_EQ(own.different, different) << name;
+    EXPECT_EQ(own.worst, worst) << name;
+    EXPECT_EQ(own.worst_at, at) << name;
+    // Sums in another order.
+    EXPECT_NEAR(own.rmse(), rmse, 1e-12 * rmse) << name;
+    EXPECT_NEAR(own.relative_error(), relative, 1e-12 * relative) << name;
+    EXPECT_NEAR(own.signal_to_noise(), snr, 1e-10) << name;
+    EXPECT_NEAR(own.cosine(), cosine, 1e-12) << name;
+    ++compared;
+  }
+  EXPECT_EQ(compared, 25U);
 }
 
 }  // namespace

@@ -181,4 +181,5 @@ def main():
     print("%032x  model" % model)
 
 
-main()
+if __name__ == "__main__":
+    main()

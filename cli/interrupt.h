@@ -1,0 +1,10 @@
+#pragma once
+
+#include <atomic>
+
+namespace regauge::cli {
+
+/// Makes the first Ctrl-C or SIGTERM ask for an orderly end: the flag becomes true. The second one ends the program.
+const std::atomic<bool>& catch_interrupts();
+
+}  // namespace regauge::cli

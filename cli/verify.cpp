@@ -1,0 +1,197 @@
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/render.h"
+#include "base/text.h"
+#include "cli/app.h"
+#include "cli/interrupt.h"
+#include "cli/opened_model.h"
+#include "cli/terminal.h"
+#include "convert/render.h"
+#include "verify/checksum.h"
+#include "verify/diff.h"
+#include "verify/faithful.h"
+#include "verify/manifest.h"
+#include "verify/sound.h"
+
+namespace regauge::cli {
+namespace {
+
+struct VerifyArguments {
+  std::string first;
+  std::string second;
+  std::vector<std::string> with_first;
+  std::vector<std::string> with_second;
+  std::string manifest;
+  std::string only;
+  std::vector<std::string> max_relative;
+  std::vector<std::string> min_signal;
+  int threads = 0;
+  bool all = false;
+  bool json = false;
+  bool quiet = false;
+
+  bool shows_progress() const { return !quiet && !json; }
+};
+
+OpenedModel open_model(const std::string& path, const std::vector<std::string>& with) {
+  std::vector<std::string> paths{path};
+  paths.insert(paths.end(), with.begin(), with.end());
+  return OpenedModel(paths);
+}
+
+/// What a manifest says of the paths, where one was named.
+std::optional<ManifestReport> check_manifest(const VerifyArguments& arguments, const OpenedModel& model,
+                                             const std::atomic<bool>& interrupted) {
+  if (arguments.manifest.empty()) return std::nullopt;
+  constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{512} << 20;
+  const Manifest manifest = parse_manifest(read_text_file(arguments.manifest, kMaxManifestBytes), arguments.manifest);
+  const auto algorithm = manifest.algorithm();
+  if (!algorithm) throw Error(ErrorCode::invalid, "has no digests of arrays").at(arguments.manifest);
+  std::vector<StoredSums> sums;
+  for (const OpenedPath& path : model.paths())
+    sums.push_back(checksum(*path.checkpoint, {{*algorithm}, false, arguments.threads}, {}, &interrupted));
+  return check_stored(manifest, sums, *algorithm);
+}
+
+Json soundness_json(const VerifyArguments& arguments, const std::vector<Soundness>& results,
+                    const std::optional<ManifestReport>& manifest, bool sound) {
+  Json json;
+  json["schema"] = "regauge.verify/1";
+  json["path"] = json_text(arguments.first);
+  json["sound"] = sound;
+  std::uint64_t tensors = 0;
+  std::uint64_t values = 0;
+  json["findings"] = Json::array();
+  for (const Soundness& one : results) {
+    tensors += one.tensors;
+    values += one.values;
+    for (const Finding& finding : one.findings) json["findings"].push_back(to_json(finding));
+  }
+  json["tensors"] = tensors;
+  json["values"] = values;
+  json["manifest"] = manifest ? report_to_json(*manifest, arguments.manifest) : Json(nullptr);
+  return json;
+}
+
+std::string soundness_text(const std::vector<Soundness>& results, const std::optional<ManifestReport>& manifest,
+                           bool sound) {
+  std::string out;
+  std::uint64_t tensors = 0;
+  std::uint64_t values = 0;
+  for (const Soundness& one : results) {
+    tensors += one.tensors;
+    values += one.values;
+    out += render_findings(one.findings);
+  }
+  if (manifest) out += render_report(*manifest);
+  return out + fmt::format("{} tensors, {} values: {}\n", format_count(tensors), format_count(values),
+                           sound ? "sound" : "not sound");
+}
+
+int verify_one(const VerifyArguments& arguments) {
+  const std::atomic<bool>& interrupted = catch_interrupts();
+  const OpenedModel model = open_model(arguments.first, arguments.with_first);
+  const auto manifest = check_manifest(arguments, model, interrupted);
+  std::vector<Soundness> results;
+  bool sound = !manifest || manifest->equal();
+  for (const OpenedPath& path : model.paths()) {
+    PercentLine line("decoding " + path.checkpoint->path, arguments.shows_progress());
+    results.push_back(examine_soundness(
+        *path.checkpoint, arguments.threads, [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); },
+        &interrupted));
+    sound = sound && results.back().sound();
+  }
+  if (arguments.json) {
+    print(soundness_json(arguments, results, manifest, sound).dump(2) + "\n");
+  } else if (!arguments.quiet) {
+    print(soundness_text(results, manifest, sound));
+  }
+  return sound ? kExitYes : kExitNo;
+}
+
+std::vector<Gate> gates_of(const VerifyArguments& arguments) {
+  std::vector<Gate> gates;
+  for (const std::string& text : arguments.max_relative)
+    gates.push_back(parse_gate(Gate::Bound::max_relative_error, text));
+  for (const std::string& text : arguments.min_signal)
+    gates.push_back(parse_gate(Gate::Bound::min_signal_to_noise, text));
+  return gates;
+}
+
+int verify_two(const VerifyArguments& arguments) {
+  const std::atomic<bool>& interrupted = catch_interrupts();
+  const std::vector<Gate> gates = gates_of(arguments);
+  OpenedModel candidate = open_model(arguments.first, arguments.with_first);
+  OpenedModel reference = open_model(arguments.second, arguments.with_second);
+  const auto telling = arguments.shows_progress() ? OpenedModel::Telling::note : OpenedModel::Telling::quiet;
+  candidate.take_vision_like(reference, telling);
+  reference.take_vision_like(candidate, telling);
+  PercentLine line("comparing", arguments.shows_progress());
+  const DiffOptions options{.only = arguments.only, .keys = false, .decode_all = true, .threads = arguments.threads};
+  const Faithfulness result =
+      judge(diff(
+                candidate.paths(), reference.paths(), options,
+                [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, &interrupted),
+            gates);
+  if (arguments.json) {
+    print(faithfulness_to_json(result, arguments.first, arguments.second).dump(2) + "\n");
+  } else if (!arguments.quiet) {
+    constexpr std::size_t kWorst = 10;
+    print(render_faithfulness(result, arguments.all ? result.diff.tensors.size() : kWorst));
+  }
+  return result.passed() ? kExitYes : kExitNo;
+}
+
+int run_verify(const VerifyArguments& arguments) {
+  if (arguments.second.empty()) {
+    if (!arguments.max_relative.empty() || !arguments.min_signal.empty() || !arguments.only.empty())
+      throw Error(ErrorCode::invalid, "--max-rel, --min-snr and --only are for two checkpoints");
+    return verify_one(arguments);
+  }
+  if (!arguments.manifest.empty()) throw Error(ErrorCode::invalid, "--manifest is for one checkpoint");
+  return verify_two(arguments);
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, Command& chosen) {
+  auto arguments = std::make_shared<VerifyArguments>();
+  CLI::App* command = app.add_subcommand("verify", "Is a checkpoint sound; or, how faithful is it to a reference");
+  command->add_option("A", arguments->first, "Checkpoint: a directory or a file")->required();
+  command->add_option("B", arguments->second, "The reference that A is measured against (default: A by itself)");
+  command->add_option("--with-a", arguments->with_first,
+                      "What goes with A, such as an adapter (default: mmproj-NAME.gguf beside a GGUF)");
+  command->add_option("--with-b", arguments->with_second, "The same of B");
+  command
+      ->add_option("--max-rel", arguments->max_relative,
+                   "Largest relative Frobenius error: 0.05 of the model, mlp=0.06 of a component, tensor=0.1 of each")
+      ->delimiter(',')
+      ->type_name("BOUND");
+  command->add_option("--min-snr", arguments->min_signal, "Least signal-to-noise ratio in dB, written the same way")
+      ->delimiter(',')
+      ->type_name("BOUND");
+  command->add_option("--only", arguments->only, "Tensors of these Hugging Face names: a part, or a glob with * and ?")
+      ->type_name("PATTERN");
+  command->add_option("--manifest", arguments->manifest, "Hold A against the digests of arrays in this file as well");
+  command->add_flag("--all", arguments->all, "List all tensors that differ, not the ten worst");
+  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
+      ->check(CLI::Range(1, 1024));
+  command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
+  command->add_flag("-q,--quiet", arguments->quiet, "Print nothing: the exit status is the answer");
+  command->footer(
+      "Examples:\n"
+      "  regauge verify samples/qwen35-gptq-int4\n"
+      "  regauge verify samples/qwen35-bf16-tiny samples/qwen35-bf16-tiny --max-rel 0");
+  command->callback([&chosen, arguments] { chosen = [arguments] { return run_verify(*arguments); }; });
+}
+
+}  // namespace regauge::cli
