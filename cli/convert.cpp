@@ -175,6 +175,8 @@ void add_convert(CLI::App& app, Command& chosen) {
       ->add_option("--compress", arguments->compress,
                    "Compress a container's parts: zstd (default: stored as they are)")
       ->check(CLI::IsMember({"zstd"}));
+  command->add_flag("--no-value-digests", arguments->no_value_digests,
+                    "Leave the digests of the weights' values out of a container, which take a second reading");
   command->add_flag("--fresh", arguments->fresh, "Write anew where the same format would be copied file by file");
   command->add_option("--outputs", arguments->outputs, "Files of a GGUF: model, mmproj, mtp (default: model,mmproj)")
       ->check(CLI::IsMember({"model", "mmproj", "mtp"}))

@@ -24,6 +24,7 @@ struct ConvertArguments {
   std::string layout;
   std::string compress;
   bool fresh = false;
+  bool no_value_digests = false;
   std::string assets;
   std::string mmproj;
   std::vector<std::string> outputs;

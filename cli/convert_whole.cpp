@@ -17,6 +17,8 @@
 #include "convert/render.h"
 #include "formats/container/restore.h"
 #include "formats/format.h"
+#include "models/architecture.h"
+#include "verify/value_digest.h"
 
 namespace regauge::cli {
 namespace {
@@ -50,6 +52,16 @@ WriteOptions write_options(const ConvertArguments& arguments) {
           .replace_partial = arguments.force || arguments.resume,
           .directory = names_directory(arguments),
           .compression_level = arguments.compress.empty() ? 0 : kCompressionLevel};
+}
+
+/// What the weights are goes into a container beside what their bytes are.
+WriteOptions container_options(const ConvertArguments& arguments, const Checkpoint& source, int threads,
+                               const std::atomic<bool>& interrupted) {
+  WriteOptions options = write_options(arguments);
+  if (arguments.no_value_digests) return options;
+  const auto architecture = recognise(source);
+  options.value_digests = tensor_value_digests({&source, architecture.get()}, threads, {}, &interrupted);
+  return options;
 }
 
 void print_outcome(const ConvertArguments& arguments, const Checkpoint& source, const std::string& format,
@@ -96,7 +108,8 @@ int copy_whole_checkpoint(const ConvertArguments& arguments, const ConvertOption
   } else {
     const Format& format = *find_format(options.format);
     const auto writer = options.format == "container"
-                            ? format.take_whole(source, arguments.target, write_options(arguments))
+                            ? format.take_whole(source, arguments.target,
+                                                container_options(arguments, source, options.threads, interrupted))
                             : create_replay(source, arguments.target, write_options(arguments));
     ProgressLine line(stderr_is_terminal() && !arguments.quiet && !arguments.json);
     copy_whole(*writer, options.threads, [&](const Progress& progress) { line.show(progress); }, &interrupted);
