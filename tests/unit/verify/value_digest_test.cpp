@@ -1,6 +1,7 @@
 #include "verify/value_digest.h"
 
 #include <algorithm>
+#include <bit>
 #include <fstream>
 #include <limits>
 #include <memory>
@@ -42,6 +43,22 @@ TEST(ValueDigestOfARow, TakesZerosOfEitherSignAndNansOfAnyPayloadAsOne) {
   std::vector<float> row{0.0F, -0.0F, 1.5F, -nan};
   EXPECT_EQ(hex(digest_row(row)), "afe7ebcacb77daa7824e40a8fd623e4d");
   EXPECT_EQ(hex(digest_row({})), "99aa06d3014798d86001c324468d497f");
+}
+
+TEST(ValueDigestOfARow, FindsThemWhereverTheyAre) {
+  std::vector<float> zeros = counting(21);
+  for (std::size_t at = 0; at < zeros.size(); ++at) {
+    std::vector<float> plain = zeros;
+    std::vector<float> negative = zeros;
+    plain[at] = 0.0F;
+    negative[at] = -0.0F;
+    EXPECT_EQ(digest_row(plain), digest_row(negative)) << at;
+    std::vector<float> quiet = zeros;
+    std::vector<float> other = zeros;
+    quiet[at] = std::bit_cast<float>(0x7FC00000U);
+    other[at] = std::bit_cast<float>(0xFF800001U);
+    EXPECT_EQ(digest_row(quiet), digest_row(other)) << at;
+  }
 }
 
 TEST(ValueDigest, EqualsVectorsComputedElsewhere) {
