@@ -84,7 +84,7 @@ TEST(DiffGolden, MeasuresAreThoseOfNumpy) {
   if (testing::run_command({python, "-c", "import numpy, xxhash"}).exit_code != 0)
     GTEST_SKIP() << "no python3-numpy and python3-xxhash here";
   const auto script = testing::sample_path("../tests/golden/error_metrics.py");
-  const auto lines = testing::run_command({python, script.string(), candidate.string(), reference.string()});
+  const auto lines = testing::run_command({python, "-B", script.string(), candidate.string(), reference.string()});
   ASSERT_EQ(lines.exit_code, 0) << lines.err;
   const Diff result = diff(Model({candidate}).paths(), Model({reference}).paths());
   std::map<std::string, const Measured*> measured;
