@@ -54,13 +54,20 @@ WriteOptions write_options(const ConvertArguments& arguments) {
           .compression_level = arguments.compress.empty() ? 0 : kCompressionLevel};
 }
 
-/// What the weights are goes into a container beside what their bytes are.
+/// The options of a container, which keeps value digests beside its tensors. A checkpoint that cannot be decoded is packed
+/// without: a container takes whatever there is.
 WriteOptions container_options(const ConvertArguments& arguments, const Checkpoint& source, int threads,
                                const std::atomic<bool>& interrupted) {
   WriteOptions options = write_options(arguments);
   if (arguments.no_value_digests) return options;
-  const auto architecture = recognise(source);
-  options.value_digests = tensor_value_digests({&source, architecture.get()}, threads, {}, &interrupted);
+  try {
+    const auto architecture = recognise(source);
+    options.value_digests = tensor_value_digests({&source, architecture.get()}, threads, {}, &interrupted);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::io) throw;
+    if (!arguments.quiet && !arguments.json)
+      fmt::print(stderr, "note: no value digests are kept: {}\n", printable(error.what(), LineFeeds::keep));
+  }
   return options;
 }
 
