@@ -82,6 +82,21 @@ void note_absent_mtp(const Checkpoint& source, const Architecture* architecture,
        "config.json", ""});
 }
 
+/// GPTQModel takes v1 zero points of asymmetric modules from its own files only, because others once wrote them wrong.
+/// Source: ModelCloud/GPTQModel gptqmodel/models/loader.py (checkpoints with sym=False).
+void note_asymmetric_v1(const PlannedOutput& output, const ConvertOptions& options, Findings& findings) {
+  if (options.format != "gptq" || options.layout != GptqLayout::v1) return;
+  const auto asymmetric = [](const Step& step) { return step.module && !step.module->sym; };
+  const auto first = std::ranges::find_if(output.steps, asymmetric);
+  if (first == output.steps.end()) return;
+  findings.push_back(
+      {Severity::warning, "gptq-asymmetric-v1",
+       fmt::format("{} modules have zero points other than the middle, which GPTQModel does not load from "
+                   "v1 files of others: --layout v2 writes what it loads",
+                   std::ranges::count_if(output.steps, asymmetric)),
+       "", first->name});
+}
+
 /// Arrays that a convention changes beyond return go along as they were, in keys that loaders ignore.
 void keep_originals(const OpenedPath& source, const PlannedOutput& output, Metadata& keys) {
   if (source.checkpoint->dialect == Dialect::gguf) return;
@@ -206,6 +221,7 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
   }
   for (PlannedOutput& output : plan.outputs) {
     output.metadata = metadata_of(sources, output, adapted, *format, options, plan.findings);
+    note_asymmetric_v1(output, options, plan.findings);
     if (directory) output.files = finish_directory_files(files, *format, output, adapted, options);
   }
   if (format->name == "gguf")
