@@ -78,7 +78,7 @@ Cost cost_of(const Step& step, const Target& target, bool verify) {
     row += 2 * columns;
   }
   // A route that rounds decodes what it has made (convert/route/measured.h).
-  if (step.fidelity > Fidelity::values && step.route == Route::repack) row += 8 * columns + (verify ? 0 : values);
+  if (step.fidelity > Fidelity::values && step.route == Route::repack) row += 12 * columns + (verify ? 0 : values);
   if (verify) row += out_row + 8 * columns;
   row = std::max(row, static_cast<std::uint64_t>(std::max<std::int64_t>(step.maker->bytes_per_row(), 0)));
   cost.per_row = row + out_row;

@@ -7,7 +7,7 @@ namespace {
 
 /// Runs shorter than this, of a source that wants wide bands, are not read one by one.
 constexpr std::int64_t kShortRun = 16;
-constexpr std::int64_t kWideBandBytes = 4 << 20;
+constexpr std::int64_t kWideBandBytes = 1 << 20;  // held beside the band: convert/memory.cpp counts with little more
 
 /// Whole bands of the rows that `runs` of one piece touch.
 void append_wide_reads(const AffineTensor& tensor, std::span<const RowRun> runs, std::size_t piece,
