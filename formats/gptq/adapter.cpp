@@ -11,9 +11,9 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/pattern.h"
 #include "base/text.h"
 #include "formats/gptq/eora.h"
-#include "formats/gptq/pattern.h"
 #include "formats/safetensors/safetensors.h"
 
 namespace regauge::gptq {

@@ -10,7 +10,7 @@
 #include "base/finding.h"
 #include "base/folder.h"
 #include "base/json.h"
-#include "formats/gptq/pattern.h"
+#include "base/pattern.h"
 
 namespace regauge::gptq {
 

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/pattern.h"
 #include "base/text.h"
-#include "formats/gptq/pattern.h"
 
 namespace regauge::gptq {
 namespace {

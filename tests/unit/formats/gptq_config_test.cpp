@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "formats/gptq/pattern.h"
+#include "base/pattern.h"
 #include "tests/support/array_file.h"
 #include "tests/support/golden.h"
 

@@ -1,6 +1,6 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 
-#include "formats/gptq/pattern.h"
+#include "base/pattern.h"
 
 #include <array>
 
@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/text.h"
 
-namespace regauge::gptq {
+namespace regauge {
 namespace {
 
 // Limits of one pattern and one match. Module names have under 300 characters, and rules that people write backtrack a few
@@ -52,7 +52,7 @@ void Pattern::Free::operator()(Compiled* compiled) const noexcept {
   delete compiled;
 }
 
-Pattern::Pattern(std::string_view text) : text_(text), compiled_(new Compiled) {
+Pattern::Pattern(std::string_view text, PatternAnchor anchor) : text_(text), compiled_(new Compiled) {
   struct FreeContext {
     void operator()(pcre2_compile_context* context) const noexcept { pcre2_compile_context_free(context); }
   };
@@ -62,9 +62,10 @@ Pattern::Pattern(std::string_view text) : text_(text), compiled_(new Compiled) {
 
   int code = 0;
   PCRE2_SIZE at = 0;
-  compiled_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(),
-                                  PCRE2_ANCHORED | PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C | PCRE2_AUTO_CALLOUT, &code, &at,
-                                  limits.get());
+  compiled_->code = pcre2_compile(
+      reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(),
+      (anchor == PatternAnchor::start ? PCRE2_ANCHORED : 0U) | PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C | PCRE2_AUTO_CALLOUT,
+      &code, &at, limits.get());
   if (compiled_->code == nullptr) {
     throw Error(ErrorCode::malformed, "pattern '{}' is no regular expression: {} at character {}", excerpt(text_),
                 reason(code), at);
@@ -90,4 +91,4 @@ bool Pattern::matches(std::string_view subject, MatchBudget& budget) const {
               result == PCRE2_ERROR_CALLOUT ? "it takes too many steps" : reason(result));
 }
 
-}  // namespace regauge::gptq
+}  // namespace regauge
