@@ -7,12 +7,10 @@
 
 #include <fmt/format.h>
 
-#include "base/bytes.h"
 #include "base/half.h"
 #include "convert/route/affine_rows.h"
+#include "convert/route/gptq_packer.h"
 #include "formats/layouts/marlin.h"
-#include "ir/decode/grouped.h"
-#include "ir/transposed_rows.h"
 
 namespace regauge {
 namespace {
@@ -21,15 +19,6 @@ constexpr std::int64_t kBandBytes = 8 << 20;
 constexpr std::array<std::int64_t, 6> kGroupSizes{1024, 512, 256, 128, 64, 32};
 
 bool is_marlin(GptqLayout layout) { return layout == GptqLayout::marlin || layout == GptqLayout::marlin_runtime; }
-
-layouts::GptqLayout words_of(const GptqRepack& repack) {
-  const bool planar = repack.layout == GptqLayout::planar;
-  return {repack.bits, planar ? layouts::GptqPacking::planar : layouts::GptqPacking::continuous};
-}
-
-layouts::ZeroConvention zeros_of(const GptqRepack& repack) {
-  return repack.layout == GptqLayout::v1 ? layouts::ZeroConvention::v1 : layouts::ZeroConvention::v2;
-}
 
 /// Legal code widths of a layout, smallest first.
 std::span<const int> widths_of(GptqLayout layout) {
@@ -160,77 +149,38 @@ class Planner {
   GptqRepack repack_;
 };
 
-/// [n, groups] to [groups, n].
-template <typename T>
-void transpose_into(std::int64_t rows, std::int64_t columns, std::span<const T> from, std::span<std::byte> to) {
-  transpose(rows, columns, sizeof(T), std::as_bytes(from), to);
-}
-
 class GptqRepackRows final : public RowMaker {
  public:
-  GptqRepackRows(AffineSource source, GptqRepack repack) : source_(std::move(source)), repack_(std::move(repack)) {
-    columns_ = source_.target().columns;
-    groups_ = static_cast<std::int64_t>(repack_.groups.source_group.front().size());
-    if (repack_.layout == GptqLayout::marlin_runtime && repack_.act_order)
-      sort_ = layouts::act_order_sort(repack_.index);
-    order_ = groups_ == 1 ? layouts::MarlinScaleOrder::single : layouts::MarlinScaleOrder::grouped;
+  GptqRepackRows(AffineSource source, GptqRepack repack)
+      : source_(std::move(source)), packer_(std::move(repack), source_.target().columns) {}
+
+  std::int64_t band_rows() const override {
+    return rows_within(kBandBytes, source_.target().columns, source_.target().rows);
   }
 
-  std::int64_t band_rows() const override { return rows_within(kBandBytes, columns_, source_.target().rows); }
-
   void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss&) const override {
+    const GptqRepack& module = packer_.module();
     const auto count = static_cast<std::size_t>(rows.size());
-    const auto columns = static_cast<std::size_t>(columns_);
-    const auto groups = static_cast<std::size_t>(groups_);
+    const auto columns = static_cast<std::size_t>(source_.target().columns);
+    const auto groups = static_cast<std::size_t>(packer_.groups());
     scratch.block_codes.resize(count * columns);
     scratch.d_bits.resize(count * groups);
     scratch.zeros.resize(count * groups);
-    for_each_affine_row(source_, repack_.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
-      const auto shift = static_cast<std::uint8_t>(repack_.code_shift);
+    for_each_affine_row(source_, module.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
+      const auto shift = static_cast<std::uint8_t>(module.code_shift);
       std::uint8_t* codes = scratch.block_codes.data() + at * columns;
       for (std::size_t c = 0; c < columns; ++c) codes[c] = static_cast<std::uint8_t>(row.codes[c] + shift);
       for (std::size_t g = 0; g < groups; ++g) {
         const float scale = row.scale(g);
-        scratch.d_bits[at * groups + g] = repack_.scale == DType::f16 ? f32_to_f16(scale) : f32_to_bf16(scale);
-        scratch.zeros[at * groups + g] = static_cast<std::uint8_t>(row.zero(g) + repack_.code_shift);
+        scratch.d_bits[at * groups + g] = module.scale == DType::f16 ? f32_to_f16(scale) : f32_to_bf16(scale);
+        scratch.zeros[at * groups + g] = static_cast<std::uint8_t>(row.zero(g) + module.code_shift);
       }
     });
-    if (is_marlin(repack_.layout)) {
-      pack_marlin(rows, out, scratch);
-    } else {
-      pack_words(rows, out, scratch);
-    }
+    packer_.pack(rows, out, scratch);
   }
 
   void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const override {
-    const std::int64_t n = rows.size();
-    scratch.block_codes.resize(static_cast<std::size_t>(n * columns_));
-    std::vector<std::byte> scales(static_cast<std::size_t>(n * groups_) * 2);
-    std::vector<std::byte> zeros;
-    Grouped encoding{.bits = repack_.bits,
-                     .group = {1, repack_.groups.width},
-                     .scale = repack_.scale,
-                     .offset = Offset::midpoint,
-                     .offset_dtype = DType::u8,
-                     .indexed = repack_.act_order};
-    if (is_marlin(repack_.layout)) {
-      unpack_marlin(n, stored, scratch, scales);
-    } else {
-      encoding.offset = Offset::zero_point;
-      layouts::unpack_gptq_columns(words_of(repack_), n, columns_, stored[0], scratch.block_codes);
-      scratch.zeros.resize(static_cast<std::size_t>(n * groups_));
-      layouts::unpack_gptq_zeros(words_of(repack_), zeros_of(repack_), stored[1], scratch.zeros);
-      zeros.resize(scratch.zeros.size());
-      transpose_into<std::uint8_t>(groups_, n, scratch.zeros, zeros);
-      transpose(groups_, n, 2, stored[2], scales);
-    }
-    decode_grouped(encoding, n, columns_,
-                   {.codes = scratch.block_codes,
-                    .scales = scales,
-                    .offsets = zeros,
-                    .group_of_column = repack_.index,
-                    .global_scale = std::nullopt},
-                   out);
+    packer_.decode(rows, stored, scratch, out);
   }
 
   void steps(RowRange rows, Scratch& scratch, std::span<float> out) const override {
@@ -238,66 +188,8 @@ class GptqRepackRows final : public RowMaker {
   }
 
  private:
-  void pack_words(RowRange rows, BandBuffers out, Scratch& scratch) const {
-    layouts::pack_gptq_columns(words_of(repack_), rows.size(), columns_, scratch.block_codes, out[0]);
-    scratch.row_codes.resize(scratch.zeros.size());
-    transpose_into<std::uint8_t>(rows.size(), groups_, scratch.zeros,
-                                 std::as_writable_bytes(std::span(scratch.row_codes)));
-    layouts::pack_gptq_zeros(words_of(repack_), zeros_of(repack_), scratch.row_codes, out[1]);
-    transpose_into<std::uint16_t>(rows.size(), groups_, scratch.d_bits, out[2]);
-    if (!out[3].empty()) std::ranges::copy(std::as_bytes(std::span(repack_.index)), out[3].begin());
-  }
-
-  void pack_marlin(RowRange rows, BandBuffers out, Scratch& scratch) const {
-    if (!sort_.empty()) {
-      const auto columns = static_cast<std::size_t>(columns_);
-      scratch.row_codes.resize(columns);
-      for (std::size_t at = 0; at < scratch.block_codes.size(); at += columns) {
-        const auto row = std::span(scratch.block_codes).subspan(at, columns);
-        layouts::sort_columns(sort_, row, scratch.row_codes);
-        std::ranges::copy(scratch.row_codes, row.begin());
-      }
-    }
-    layouts::pack_marlin_columns(repack_.bits, rows.size(), columns_, scratch.block_codes, out[0]);
-    scratch.m_bits.resize(2 * scratch.d_bits.size());
-    const auto natural = std::span(scratch.m_bits).first(scratch.d_bits.size());
-    const auto permuted = std::span(scratch.m_bits).subspan(scratch.d_bits.size());
-    transpose_into<std::uint16_t>(rows.size(), groups_, scratch.d_bits, std::as_writable_bytes(natural));
-    layouts::permute_marlin_scales(order_, natural, permuted);
-    std::ranges::copy(std::as_bytes(permuted), out[1].begin());
-    if (out.size() <= 2 || out[2].empty()) return;
-    std::vector<std::int32_t> sorted(repack_.index.size());
-    layouts::sort_columns(sort_, repack_.index, sorted);
-    std::ranges::copy(std::as_bytes(std::span(sorted)), out[2].begin());
-    std::ranges::copy(std::as_bytes(std::span(sort_)), out[3].begin());
-  }
-
-  void unpack_marlin(std::int64_t n, StoredBuffers stored, Scratch& scratch, std::span<std::byte> scales) const {
-    layouts::unpack_marlin_columns(repack_.bits, n, columns_, stored[0], scratch.block_codes);
-    if (!sort_.empty()) {
-      const auto columns = static_cast<std::size_t>(columns_);
-      scratch.row_codes.resize(columns);
-      for (std::size_t at = 0; at < scratch.block_codes.size(); at += columns) {
-        const auto row = std::span(scratch.block_codes).subspan(at, columns);
-        layouts::unsort_columns(sort_, row, scratch.row_codes);
-        std::ranges::copy(scratch.row_codes, row.begin());
-      }
-    }
-    const auto count = static_cast<std::size_t>(n * groups_);
-    scratch.m_bits.resize(2 * count);
-    const auto permuted = std::span(scratch.m_bits).first(count);
-    const auto natural = std::span(scratch.m_bits).subspan(count);
-    std::ranges::copy(stored[1], std::as_writable_bytes(permuted).begin());
-    layouts::restore_marlin_scales(order_, permuted, natural);
-    transpose_into<std::uint16_t>(groups_, n, natural, scales);
-  }
-
   AffineSource source_;
-  GptqRepack repack_;
-  std::int64_t columns_ = 0;
-  std::int64_t groups_ = 0;
-  std::vector<std::int32_t> sort_;
-  layouts::MarlinScaleOrder order_ = layouts::MarlinScaleOrder::grouped;
+  GptqPacker packer_;
 };
 
 }  // namespace
