@@ -1,42 +1,16 @@
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
-#include <limits>
 
 #include "base/error.h"
-#include "convert/encode/finite.h"
 #include "convert/encode/mlx.h"
+#include "convert/encode/range.h"
 #include "convert/encode/rounding.h"
 
 namespace regauge {
 namespace {
 
 constexpr float kSmallestScale = 1e-7F;
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-struct Range {
-  float low;
-  float high;
-};
-
-/// Several minima and maxima at once, because a single one would wait for itself at every value. Which zero it is where
-/// -0 meets +0 changes nothing later.
-Range range_of(std::span<const float> values, Range start) {
-  constexpr std::size_t kLanes = 16;
-  std::array<float, kLanes> low;
-  std::array<float, kLanes> high;
-  low.fill(start.low);
-  high.fill(start.high);
-  for (std::size_t i = 0; i < values.size(); i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const float value = values[i + lane];
-      low[lane] = value < low[lane] ? value : low[lane];
-      high[lane] = value > high[lane] ? value : high[lane];
-    }
-  }
-  return {*std::ranges::min_element(low), *std::ranges::max_element(high)};
-}
 
 struct Line {
   float scale;
@@ -69,12 +43,14 @@ void encode_codes(std::span<const float> values, Line line, float steps, std::sp
 }
 
 void encode_group_cpu(std::span<const float> values, float steps, std::span<std::uint8_t> codes, Line& line) {
-  line = line_through(range_of(values, {kInfinity, -kInfinity}), steps, round_half_even);
+  line = line_through(range_of(values), steps, round_half_even);
   encode_codes(values, line, steps, codes, [](float code) { return (code + 8388608.0F) - 8388608.0F; });
 }
 
 void encode_group_metal(std::span<const float> values, float steps, std::span<std::uint8_t> codes, Line& line) {
-  line = line_through(range_of(values, {kInfinity, 0.0F}), steps, round_half_away);
+  Range range = range_of(values);
+  range.high = std::max(range.high, 0.0F);
+  line = line_through(range, steps, round_half_away);
   encode_codes(values, line, steps, codes, round_half_away);
 }
 
