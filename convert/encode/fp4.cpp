@@ -1,0 +1,103 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "convert/encode/block_encoders.h"
+#include "convert/encode/rounding.h"
+#include "convert/encode/scale_search.h"
+
+namespace regauge::ggml_encode {
+namespace {
+
+/// Doubled e2m1 values; code 8 is +0 here, so that code 0 is always chosen before it.
+/// Source: ggml-org/ggml src/ggml-common.h, kvalues_mxfp4.
+constexpr std::array<float, 16> kLevels{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+/// The first code of those whose value lies nearest, the distances rounded.
+std::uint8_t nearest_code(float value, float scale) noexcept {
+  unsigned best = 0;
+  float least = magnitude(kLevels[0] * scale - value);
+  for (unsigned code = 1; code < kLevels.size(); ++code) {
+    const float distance = magnitude(kLevels[code] * scale - value);
+    if (distance < least) {
+      least = distance;
+      best = code;
+    }
+  }
+  return static_cast<std::uint8_t>(best);
+}
+
+/// floorf(log2f(value)) for a positive value, as the reference has it: log2f rounds to the next integer for values right
+/// below a power of two, and the further the power is from 2^0 the more of them. No libm: how many is worked out from the
+/// distance at which a float next to that integer would be nearer.
+int floor_of_rounded_log2(float value) noexcept {
+  int exponent = 0;
+  const float fraction = std::frexp(value, &exponent);  // in [0.5, 1): value = fraction * 2^exponent
+  const int below = exponent - 1;
+  if (exponent == 0) return below;
+  // log2(fraction) = -(1 - fraction) / ln 2 up to its square. Half the distance to the float next below |exponent|, or
+  // above it where that is nearer to zero, is how far it may be off and still round to `exponent`.
+  const float integer = static_cast<float>(exponent);
+  const float next = std::nextafter(integer, -std::numeric_limits<float>::infinity());
+  const double half = (static_cast<double>(integer) - static_cast<double>(next)) / 2;
+  constexpr double kInverseLn2 = 1.4426950408889634;
+  const double gap = 1.0 - static_cast<double>(fraction);
+  return gap * (1 + gap / 2) * kInverseLn2 <= half ? exponent : below;
+}
+
+void encode_mxfp4_block(Values<32> x, Weights /*ignored*/, Block<17> out) noexcept {
+  const float largest = magnitude(signed_extreme(x));
+  // A scale below the smallest exponent wraps around, as the reference's conversion to a byte does.
+  const auto exponent = static_cast<std::uint8_t>(largest > 0 ? floor_of_rounded_log2(largest) - 2 + 127 : 0);
+  const float scale = f8_e8m0_half_to_f32(exponent);
+  out[0] = exponent;
+  for (std::size_t j = 0; j < 16; ++j) {
+    const unsigned high = nearest_code(x[j + 16], scale);
+    out[1 + j] = static_cast<std::uint8_t>(nearest_code(x[j], scale) | high << 4U);
+  }
+}
+
+/// Unsigned e4m3 with halves rounded up, at most 448. Source: ggml-org/ggml src/ggml-impl.h, ggml_fp32_to_ue4m3.
+std::uint8_t ue4m3(float value) noexcept {
+  constexpr std::uint8_t kLargest = 0x7E;
+  if (!(value > 0)) return 0;
+  value = std::min(value, 448.0F);
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  int exponent = static_cast<int>(bits >> 23U) - 127 + 7;
+  if (exponent <= 0) return static_cast<std::uint8_t>(std::min(truncated(value * 512 + 0.5F), 7));
+  if (exponent >= 15) return kLargest;
+  std::uint32_t mantissa = ((bits >> 20U) & 7U) + ((bits >> 19U) & 1U);
+  if (mantissa > 7) {
+    mantissa = 0;
+    ++exponent;
+  }
+  if (exponent >= 15) return kLargest;
+  return static_cast<std::uint8_t>(static_cast<unsigned>(exponent) << 3U | mantissa);
+}
+
+void encode_nvfp4_block(Values<64> x, Weights /*ignored*/, Block<36> out) noexcept {
+  for (std::size_t sub = 0; sub < 4; ++sub) {
+    const auto group = x.subspan(16 * sub, 16);
+    out[sub] = ue4m3(magnitude(signed_extreme(group)) / 6.0F);
+    // The values are doubled, so the scale is halved.
+    const float scale = f8_e4m3_to_f32(out[sub], F8Flavour::ggml) * 0.5F;
+    for (std::size_t j = 0; j < 8; ++j) {
+      const unsigned high = nearest_code(group[j + 8], scale);
+      out[4 + 8 * sub + j] = static_cast<std::uint8_t>(nearest_code(group[j], scale) | high << 4U);
+    }
+  }
+}
+
+}  // namespace
+
+/// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_mxfp4_ref.
+void encode_mxfp4(Row row, Weights /*ignored*/, Blocks blocks) noexcept {
+  for_each_block<32, 17>(row, {}, blocks, encode_mxfp4_block);
+}
+
+/// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_nvfp4_ref.
+void encode_nvfp4(Row row, Weights /*ignored*/, Blocks blocks) noexcept {
+  for_each_block<64, 36>(row, {}, blocks, encode_nvfp4_block);
+}
+
+}  // namespace regauge::ggml_encode

@@ -1,0 +1,213 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "convert/encode/block_encoders.h"
+#include "convert/encode/k_block.h"
+#include "convert/encode/rounding.h"
+#include "convert/encode/scale_search.h"
+
+namespace regauge::ggml_encode {
+namespace {
+
+// How each type of this family searches without importance: sub-blocks, the largest code of a value and of a scale, the
+// scales to try, and what is minimised. With importance all try the same scales and minimise squares.
+struct Q2 {
+  static constexpr std::size_t kSubBlocks = 16;
+  static constexpr int kLargestCode = 3;
+  static constexpr int kLargestScale = 15;
+  static constexpr ScaleSteps kSteps{.first = -0.5F, .step = 0.1F, .steps = 15};
+  static constexpr ErrorNorm kNorm = ErrorNorm::absolute;
+};
+struct Q4 {
+  static constexpr std::size_t kSubBlocks = 8;
+  static constexpr int kLargestCode = 15;
+  static constexpr int kLargestScale = 63;
+  static constexpr ScaleSteps kSteps{.first = -1.0F, .step = 0.1F, .steps = 20};
+  static constexpr ErrorNorm kNorm = ErrorNorm::square;
+};
+struct Q5 {
+  static constexpr std::size_t kSubBlocks = 8;
+  static constexpr int kLargestCode = 31;
+  static constexpr int kLargestScale = 63;
+  static constexpr ScaleSteps kSteps{.first = -0.5F, .step = 0.1F, .steps = 15};
+  static constexpr ErrorNorm kNorm = ErrorNorm::square;
+};
+constexpr ScaleSteps kWeightedSteps{.first = -0.9F, .step = 0.05F, .steps = 36};
+
+/// Scales and minimums of the sub-blocks, and with weights what each sub-block weighs.
+template <std::size_t SubBlocks>
+struct Found {
+  std::array<float, SubBlocks> scales{};
+  std::array<float, SubBlocks> mins{};
+  std::array<float, SubBlocks> weights{};
+};
+
+/// What each value of a super-block weighs. Without importance Q2_K takes magnitudes, the others add their root mean square.
+template <typename R>
+void weigh(Values<256> x, Weights importance, std::array<float, 256>& weights) noexcept {
+  if (!importance.empty()) {
+    const float sum = sum_of_squares(x);
+    const float mean = (R::kSubBlocks == 16 ? sum : 2 * sum) / 256.0F;
+    for (std::size_t i = 0; i < x.size(); ++i) weights[i] = importance[i] * std::sqrt(mean + x[i] * x[i]);
+    return;
+  }
+  constexpr std::size_t kSize = 256 / R::kSubBlocks;
+  for (std::size_t sub = 0; sub < R::kSubBlocks; ++sub) {
+    const float mean =
+        R::kSubBlocks == 16 ? 0 : std::sqrt(sum_of_squares(x.subspan(kSize * sub, kSize)) / static_cast<float>(kSize));
+    for (std::size_t i = kSize * sub; i < kSize * (sub + 1); ++i) weights[i] = mean + magnitude(x[i]);
+  }
+}
+
+template <typename R>
+Found<R::kSubBlocks> search(Values<256> x, Weights importance, Codes& codes) noexcept {
+  std::array<float, 256> weights;
+  weigh<R>(x, importance, weights);
+  constexpr std::size_t kSize = 256 / R::kSubBlocks;
+  Found<R::kSubBlocks> found;
+  for (std::size_t sub = 0; sub < R::kSubBlocks; ++sub) {
+    const auto w = std::span(weights).subspan(kSize * sub, kSize);
+    const ScaleMin best = search_scale_min(
+        x.subspan(kSize * sub, kSize), w, R::kLargestCode, importance.empty() ? R::kSteps : kWeightedSteps,
+        importance.empty() ? R::kNorm : ErrorNorm::square, std::span(codes).subspan(kSize * sub, kSize));
+    found.scales[sub] = best.scale;
+    found.mins[sub] = best.min;
+    for (const float weight : w) found.weights[sub] += weight;
+  }
+  return found;
+}
+
+/// Codes of values that are scales or minimums, and what one step of them is worth.
+template <std::size_t SubBlocks>
+struct Coded {
+  std::array<std::uint8_t, SubBlocks> codes{};
+  float step = 0;
+};
+
+template <std::size_t SubBlocks>
+Coded<SubBlocks> code_scales(const std::array<float, SubBlocks>& values, int largest) noexcept {
+  Coded<SubBlocks> coded;
+  float max = 0;
+  for (const float value : values) max = std::max(max, value);
+  if (!(max > 0)) return coded;
+  const auto top = static_cast<float>(largest);
+  const float inverse = top / max;
+  for (std::size_t i = 0; i < SubBlocks; ++i) {
+    // The byte comes before the limit in the reference, which shows where a scale is negative; Q2_K has no limit.
+    const auto code = static_cast<std::uint8_t>(nearest_int(inverse * values[i]));
+    coded.codes[i] = SubBlocks == 16 ? code : static_cast<std::uint8_t>(std::min<int>(largest, code));
+  }
+  coded.step = max / top;
+  return coded;
+}
+
+template <std::size_t SubBlocks>
+Coded<SubBlocks> fit_scales(const std::array<float, SubBlocks>& values, const std::array<float, SubBlocks>& weights,
+                            int largest) noexcept {
+  Coded<SubBlocks> coded;
+  coded.step = search_positive_scale(values, weights, largest, coded.codes);
+  return coded;
+}
+
+/// Stores codes of scales and minimums and gives back what a reader will find. Weights that leave few values can fit with a
+/// negative scale, which wraps around in the reference's byte and spills into its neighbours' bits.
+void exchange(std::array<std::uint8_t, 16>& scales, std::array<std::uint8_t, 16>& mins, std::uint8_t* out) noexcept {
+  for (std::size_t j = 0; j < scales.size(); ++j) {
+    out[j] = static_cast<std::uint8_t>(scales[j] | mins[j] << 4U);
+    scales[j] = out[j] & 15U;
+    mins[j] = out[j] >> 4U;
+  }
+}
+
+/// The same for six bits each in 12 bytes, the inverse of scale_min of ir/decode/blocks_k.cpp.
+void exchange(std::array<std::uint8_t, 8>& scales, std::array<std::uint8_t, 8>& mins, std::uint8_t* out) noexcept {
+  for (std::size_t j = 0; j < 4; ++j) {
+    out[j] = static_cast<std::uint8_t>(scales[j] | (scales[j + 4] >> 4U) << 6U);
+    out[j + 4] = static_cast<std::uint8_t>(mins[j] | (mins[j + 4] >> 4U) << 6U);
+    out[j + 8] = static_cast<std::uint8_t>((scales[j + 4] & 15U) | (mins[j + 4] & 15U) << 4U);
+  }
+  for (std::size_t j = 0; j < 4; ++j) {
+    scales[j] = out[j] & 63U;
+    mins[j] = out[j + 4] & 63U;
+    scales[j + 4] = static_cast<std::uint8_t>((out[j + 8] & 15U) | (out[j] >> 6U) << 4U);
+    mins[j + 4] = static_cast<std::uint8_t>(out[j + 8] >> 4U | (out[j + 4] >> 6U) << 4U);
+  }
+}
+
+/// Searches, stores scales and minimums, and codes the values again with what a reader will take those for.
+template <typename R>
+void encode_values(Values<256> x, Weights importance, std::uint8_t* d, std::uint8_t* packed_scales,
+                   Codes& codes) noexcept {
+  const Found<R::kSubBlocks> found = search<R>(x, importance, codes);
+  auto scales = importance.empty() ? code_scales(found.scales, R::kLargestScale)
+                                   : fit_scales(found.scales, found.weights, R::kLargestScale);
+  auto mins = importance.empty() ? code_scales(found.mins, R::kLargestScale)
+                                 : fit_scales(found.mins, found.weights, R::kLargestScale);
+  exchange(scales.codes, mins.codes, packed_scales);
+  put_f16(d, scales.step);
+  put_f16(d + 2, mins.step);
+  const float scale_step = stored_f16(d);
+  const float min_step = stored_f16(d + 2);
+  constexpr std::size_t kSize = 256 / R::kSubBlocks;
+  for (std::size_t sub = 0; sub < R::kSubBlocks; ++sub) {
+    const float scale = scale_step * static_cast<float>(scales.codes[sub]);
+    if (scale == 0) continue;
+    const float min = min_step * static_cast<float>(mins.codes[sub]);
+    for (std::size_t i = kSize * sub; i < kSize * (sub + 1); ++i) {
+      codes[i] = static_cast<std::uint8_t>(clamped(nearest_int((x[i] + min) / scale), 0, R::kLargestCode));
+    }
+  }
+}
+
+/// Two sub-blocks to 32 bytes, the first in the low nibbles.
+void put_nibble_pairs(const Codes& codes, std::uint8_t* out) noexcept {
+  for (std::size_t pair = 0; pair < 4; ++pair) {
+    for (std::size_t l = 0; l < 32; ++l) {
+      out[32 * pair + l] =
+          static_cast<std::uint8_t>((codes[64 * pair + l] & 15U) | (codes[64 * pair + 32 + l] & 15U) << 4U);
+    }
+  }
+}
+
+void encode_q2_block(Values<256> x, Weights importance, Block<84> out) noexcept {
+  Codes codes;
+  encode_values<Q2>(x, importance, &out[80], out.data(), codes);
+  put_two_bit_codes(codes, &out[16]);
+}
+
+void encode_q4_block(Values<256> x, Weights importance, Block<144> out) noexcept {
+  Codes codes;
+  encode_values<Q4>(x, importance, out.data(), &out[4], codes);
+  put_nibble_pairs(codes, &out[16]);
+}
+
+void encode_q5_block(Values<256> x, Weights importance, Block<176> out) noexcept {
+  Codes codes;
+  encode_values<Q5>(x, importance, out.data(), &out[4], codes);
+  for (std::size_t l = 0; l < 32; ++l) {
+    unsigned bits = 0;
+    for (std::size_t sub = 0; sub < 8; ++sub) bits |= static_cast<unsigned>(codes[32 * sub + l] >> 4U) << sub;
+    out[16 + l] = static_cast<std::uint8_t>(bits);
+  }
+  put_nibble_pairs(codes, &out[48]);
+}
+
+}  // namespace
+
+/// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q2_K_ref and quantize_row_q2_K_impl.
+void encode_q2_k(Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<256, 84>(row, weights, blocks, encode_q2_block);
+}
+
+/// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q4_K_ref and quantize_row_q4_K_impl.
+void encode_q4_k(Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<256, 144>(row, weights, blocks, encode_q4_block);
+}
+
+/// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q5_K_ref and quantize_row_q5_K_impl.
+void encode_q5_k(Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<256, 176>(row, weights, blocks, encode_q5_block);
+}
+
+}  // namespace regauge::ggml_encode
