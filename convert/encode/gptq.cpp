@@ -36,19 +36,27 @@ Grid grid_of(const GptqEncoding& encoding, Range range) {
   return {scale, std::min(zero, top), top};
 }
 
-float clamped(float code, float top) { return code > 0 ? std::min(code, top) : 0.0F; }
-
 /// With a scale of 0, every value is the zero point.
-float code_of(float value, const Grid& grid) {
-  if (grid.scale == 0) return grid.zero;
-  return clamped(round_half_even(value / grid.scale) + grid.zero, grid.top);
+void encode_codes(std::span<const float> weights, const Grid& grid, std::span<std::uint8_t> codes) {
+  if (grid.scale == 0) {
+    std::ranges::fill(codes, static_cast<std::uint8_t>(static_cast<int>(grid.zero)));
+    return;
+  }
+  // As round_half_even(), of quotients that are small because the scale comes from the largest of them.
+  constexpr float kWhole = 12582912.0F;  // 1.5 * 2^23
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    float code = ((weights[i] / grid.scale + kWhole) - kWhole) + grid.zero;
+    code = code > 0 ? code : 0;
+    code = code < grid.top ? code : grid.top;
+    codes[i] = static_cast<std::uint8_t>(static_cast<int>(code));
+  }
 }
 
 /// What a packer finds in a weight that went through `module`.
 float code_after(DType module, float code, const Grid& grid) {
   if (grid.scale == 0) return code;
   const float stored = rounded_to(module, grid.scale * (code - grid.zero));
-  return clamped(round_half_even((stored + grid.zero * grid.scale) / grid.scale), grid.top);
+  return std::clamp(round_half_even((stored + grid.zero * grid.scale) / grid.scale), 0.0F, grid.top);
 }
 
 float scale_in_f16(float scale) {
@@ -88,8 +96,7 @@ void encode_gptq(const GptqEncoding& encoding, std::int64_t columns, std::span<c
     scales[g] = scale_in_f16(grid.scale);
     zeros[g] = static_cast<std::uint8_t>(static_cast<int>(grid.zero));
     const auto out = codes.subspan(begin, count);
-    for (std::size_t i = 0; i < count; ++i)
-      out[i] = static_cast<std::uint8_t>(static_cast<int>(code_of(weights[i], grid)));
+    encode_codes(weights, grid, out);
     if (encoding.module == DType::f32) continue;
     for (std::uint8_t& code : out) {
       code = static_cast<std::uint8_t>(static_cast<int>(code_after(encoding.module, static_cast<float>(code), grid)));

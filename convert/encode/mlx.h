@@ -29,4 +29,25 @@ void encode_mlx_affine(int bits, std::int64_t group, DType dtype, std::span<cons
                        std::span<std::uint8_t> codes, std::span<float> scales, std::span<float> biases,
                        MlxRule rule = MlxRule::cpu);
 
+enum class MlxFloatMode : std::uint8_t {
+  mxfp4,  ///< e2m1 codes, an e8m0 scale for 32
+  mxfp8,  ///< e4m3 codes, an e8m0 scale for 32
+  nvfp4,  ///< e2m1 codes, an e4m3 scale for 16
+};
+
+/// Weights that share a scale: 32 or 16.
+std::int64_t mlx_float_group(MlxFloatMode mode) noexcept;
+
+/// Quantizes whole groups to small floats, one code and for each group one scale a byte. `dtype` (F32, F16, BF16) is the
+/// type of the weights, which hold it exactly already: on a CPU, MLX calculates in it. There a power of two is the nearest
+/// to largest / 6 (largest / 448) by a logarithm that is itself rounded to `dtype`, and below 2^-127 its byte wraps round to
+/// a huge scale, as MLX's own does; MLX's versions after 0.32.2 and its GPU kernels choose others. Throws Error{unsupported}
+/// for NaN and infinities and for other types; Error{internal} when the spans do not belong together. Safe from any number
+/// of threads.
+void encode_mlx_float(MlxFloatMode mode, DType dtype, std::span<const float> values, std::span<std::uint8_t> codes,
+                      std::span<std::uint8_t> scales, MlxRule rule = MlxRule::cpu);
+
+/// The nearest e4m3 as MLX encodes it: halves to even, no more than 448, NaN as 448 too.
+std::uint8_t mlx_e4m3(float value) noexcept;
+
 }  // namespace regauge
