@@ -1,4 +1,5 @@
-// Bytes of f32 made per second by the dequant reference, beside what copying the same output costs on this machine.
+// Bytes of f32 made per second by the dequant reference and by llama.cpp's own (dequantize_row_*) from the same blocks,
+// beside what copying the same output costs on this machine. Rows of the library are left out where it is not installed.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include "base/bytes.h"
 #include "ir/decode/blocks.h"
 #include "ir/ggml_type.h"
+#include "tests/support/oracle.h"
 
 namespace {
 
@@ -18,7 +20,7 @@ using regauge::BlockType;
 
 constexpr std::int64_t kElements = std::int64_t{1} << 20;  // 4 MiB of f32: one band
 
-void decode(benchmark::State& state, BlockType type) {
+std::vector<std::byte> random_blocks(BlockType type) {
   const auto blocks = static_cast<std::size_t>(kElements / regauge::block_elements(type));
   std::vector<std::byte> in(blocks * static_cast<std::size_t>(regauge::block_bytes(type)));
   std::uint32_t random = 1;
@@ -26,13 +28,34 @@ void decode(benchmark::State& state, BlockType type) {
     random = random * 1664525U + 1013904223U;  // Numerical Recipes' generator; the codes only have to differ
     byte = static_cast<std::byte>(random >> 24U);
   }
+  return in;
+}
+
+void count_bytes(benchmark::State& state) {
+  state.SetBytesProcessed(state.iterations() * kElements * static_cast<std::int64_t>(sizeof(float)));
+}
+
+void decode(benchmark::State& state, BlockType type) {
+  const auto in = random_blocks(type);
   std::vector<float> out(static_cast<std::size_t>(kElements));
   for (auto _ : state) {
     regauge::decode_blocks(type, in, out);
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
   }
-  state.SetBytesProcessed(state.iterations() * kElements * static_cast<std::int64_t>(sizeof(float)));
+  count_bytes(state);
+}
+
+void decode_by_ggml(benchmark::State& state, BlockType type) {
+  const auto in = random_blocks(type);
+  std::vector<float> out(static_cast<std::size_t>(kElements));
+  const auto& oracle = *regauge::testing::Oracle::instance();
+  for (auto _ : state) {
+    oracle.dequantize(type, in, out);
+    benchmark::DoNotOptimize(out.data());
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
 }
 
 void copy_same_bytes(benchmark::State& state) {
@@ -43,13 +66,19 @@ void copy_same_bytes(benchmark::State& state) {
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
   }
-  state.SetBytesProcessed(state.iterations() * kElements * static_cast<std::int64_t>(sizeof(float)));
+  count_bytes(state);
 }
 
-BENCHMARK(copy_same_bytes);
-BENCHMARK_CAPTURE(decode, q4_0, BlockType::q4_0);
-BENCHMARK_CAPTURE(decode, q8_0, BlockType::q8_0);
-BENCHMARK_CAPTURE(decode, q4_K, BlockType::q4_K);
-BENCHMARK_CAPTURE(decode, q6_K, BlockType::q6_K);
+const bool kRegistered = [] {
+  benchmark::RegisterBenchmark("decode/copy_same_bytes", copy_same_bytes);
+  const bool have_oracle = regauge::testing::Oracle::instance() != nullptr;
+  for (const regauge::GgmlType& row : regauge::ggml_types()) {
+    if (!row.block || !regauge::can_decode(*row.block)) continue;
+    const auto name = "decode/" + std::string(regauge::name(*row.block));
+    benchmark::RegisterBenchmark((name + "/ours").c_str(), decode, *row.block);
+    if (have_oracle) benchmark::RegisterBenchmark((name + "/ggml").c_str(), decode_by_ggml, *row.block);
+  }
+  return true;
+}();
 
 }  // namespace
