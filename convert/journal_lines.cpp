@@ -99,11 +99,12 @@ std::string head_line(const Fingerprint& fingerprint) {
 
 std::string band_line(const BandRecord& record) {
   // A new measure of loss has to get a word here, or a run that is resumed would report it as nothing.
-  static_assert(sizeof(Loss) == 4 * sizeof(std::uint64_t));
+  static_assert(sizeof(Loss) == 7 * sizeof(std::uint64_t));
   std::string line =
-      fmt::format("band {} {} {} {} {} {} {} {} {}", record.band.output, record.band.step, record.band.rows.begin,
-                  record.band.rows.end, record.loss.changed, hex_float(record.loss.worst),
-                  hex_float(record.loss.worst_steps), record.loss.irreversible, record.verified ? 1 : 0);
+      fmt::format("band {} {} {} {} {} {} {} {} {} {} {} {}", record.band.output, record.band.step,
+                  record.band.rows.begin, record.band.rows.end, record.loss.changed, hex_float(record.loss.worst),
+                  hex_float(record.loss.worst_steps), record.loss.irreversible, record.loss.measured,
+                  hex_float(record.loss.sum_error), hex_float(record.loss.sum_source), record.verified ? 1 : 0);
   for (const Digest128& digest : record.digests) line += " " + hex(digest);
   return with_check(std::move(line));
 }
@@ -139,6 +140,9 @@ std::optional<BandRecord> parse_band(std::string_view line) {
   record.loss.worst = words.real();
   record.loss.worst_steps = words.real();
   record.loss.irreversible = words.number<std::uint64_t>();
+  record.loss.measured = words.number<std::uint64_t>();
+  record.loss.sum_error = words.real();
+  record.loss.sum_source = words.real();
   record.verified = words.number<int>() == 1;
   while (!words.at_end()) record.digests.push_back(words.digest());
   if (!words.complete()) return std::nullopt;

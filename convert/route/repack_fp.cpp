@@ -5,10 +5,10 @@
 
 #include <fmt/format.h>
 
+#include "convert/route/mlx_module.h"
 #include "formats/layouts/ggml_blocks.h"
 #include "formats/layouts/mlx_stream.h"
 #include "ir/decode/blocks.h"
-#include "ir/decode/grouped.h"
 
 namespace regauge {
 namespace {
@@ -93,25 +93,9 @@ class FloatRepackRows final : public RowMaker {
     }
   }
 
-  void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const override {
+  void decode(RowRange, StoredBuffers stored, Scratch& scratch, std::span<float> out) const override {
     if (to_ == FloatTarget::ggml) return decode_blocks(block_type(blocks_), stored.front(), out);
-    scratch.codes.resize(out.size());
-    layouts::unpack_mlx_rows(code_bits(blocks_), rows.size(), target_.columns, stored[0], scratch.codes);
-    const Grouped encoding{.code = blocks_ == FloatBlocks::mxfp8 ? CodeKind::e4m3 : CodeKind::e2m1,
-                           .bits = code_bits(blocks_),
-                           .group = {1, group_size(blocks_)},
-                           .scale = DType::u8,
-                           .flavour = Flavour::mlx};
-    std::vector<std::int32_t> group_of_column(static_cast<std::size_t>(target_.columns));
-    for (std::size_t c = 0; c < group_of_column.size(); ++c)
-      group_of_column[c] = static_cast<std::int32_t>(static_cast<std::int64_t>(c) / group_size(blocks_));
-    decode_grouped(encoding, rows.size(), target_.columns,
-                   {.codes = scratch.codes,
-                    .scales = stored[1],
-                    .offsets = {},
-                    .group_of_column = group_of_column,
-                    .global_scale = std::nullopt},
-                   out);
+    decode_mlx_floats(blocks_, target_.columns, stored, scratch, out);
   }
 
  private:

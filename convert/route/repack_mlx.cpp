@@ -6,11 +6,9 @@
 
 #include <fmt/format.h>
 
-#include "base/bytes.h"
-#include "base/half.h"
 #include "convert/route/affine_rows.h"
+#include "convert/route/mlx_module.h"
 #include "formats/layouts/mlx_stream.h"
-#include "ir/decode/grouped.h"
 
 namespace regauge {
 namespace {
@@ -56,47 +54,27 @@ class MlxRepackRows final : public RowMaker {
 
   void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss&) const override {
     const std::size_t parameter_row = groups_ * element_;
+    scratch.row.resize(2 * groups_);
+    const auto scales = std::span(scratch.row).first(groups_);
+    const auto biases = std::span(scratch.row).last(groups_);
     for_each_affine_row(source_, repack_.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
       layouts::pack_mlx_rows(repack_.bits, 1, source_.target().columns, row.codes,
                              out[0].subspan(at * row_bytes_, row_bytes_));
       for (std::size_t g = 0; g < groups_; ++g) {
-        store(row.scale(g), out[1].data() + at * parameter_row + g * element_);
-        store(row.bias(g), out[2].data() + at * parameter_row + g * element_);
+        scales[g] = row.scale(g);
+        biases[g] = row.bias(g);
       }
+      store_floats(repack_.dtype, scales, out[1].subspan(at * parameter_row, parameter_row));
+      store_floats(repack_.dtype, biases, out[2].subspan(at * parameter_row, parameter_row));
     });
   }
 
-  void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const override {
-    const std::int64_t columns = source_.target().columns;
-    scratch.block_codes.resize(static_cast<std::size_t>(rows.size() * columns));
-    layouts::unpack_mlx_rows(repack_.bits, rows.size(), columns, stored[0], scratch.block_codes);
-    std::vector<std::int32_t> group_of_column(static_cast<std::size_t>(columns));
-    for (std::size_t c = 0; c < group_of_column.size(); ++c)
-      group_of_column[c] = static_cast<std::int32_t>(static_cast<std::int64_t>(c) / repack_.groups.width);
-    const Grouped encoding{.bits = repack_.bits,
-                           .group = {1, repack_.groups.width},
-                           .scale = repack_.dtype,
-                           .offset = Offset::bias,
-                           .offset_dtype = repack_.dtype,
-                           .flavour = Flavour::mlx};
-    decode_grouped(encoding, rows.size(), columns,
-                   {.codes = scratch.block_codes,
-                    .scales = stored[1],
-                    .offsets = stored[2],
-                    .group_of_column = group_of_column,
-                    .global_scale = std::nullopt},
-                   out);
+  void decode(RowRange, StoredBuffers stored, Scratch& scratch, std::span<float> out) const override {
+    decode_mlx_affine({repack_.bits, repack_.groups.width, repack_.dtype}, source_.target().columns, stored, scratch,
+                      out);
   }
 
  private:
-  void store(float value, std::byte* to) const {
-    switch (repack_.dtype) {
-      case DType::f16: store_le(to, f32_to_f16(value)); break;
-      case DType::bf16: store_le(to, f32_to_bf16(value)); break;
-      default: store_le(to, value); break;
-    }
-  }
-
   AffineSource source_;
   MlxRepack repack_;
   std::size_t row_bytes_ = 0;

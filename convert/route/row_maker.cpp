@@ -1,7 +1,9 @@
 #include "convert/route/row_maker.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/error.h"
 
@@ -12,6 +14,20 @@ void Loss::merge(const Loss& other) {
   worst = std::max(worst, other.worst);
   worst_steps = std::max(worst_steps, other.worst_steps);
   irreversible += other.irreversible;
+  measured += other.measured;
+  sum_error += other.sum_error;
+  sum_source += other.sum_source;
+}
+
+double Loss::rmse() const { return measured == 0 ? 0.0 : std::sqrt(sum_error / static_cast<double>(measured)); }
+
+double Loss::relative_error() const {
+  if (sum_error == 0) return 0.0;
+  return sum_source == 0 ? std::numeric_limits<double>::infinity() : std::sqrt(sum_error / sum_source);
+}
+
+double Loss::signal_to_noise() const {
+  return sum_error == 0 ? std::numeric_limits<double>::infinity() : 10 * std::log10(sum_source / sum_error);
 }
 
 void RowMaker::steps(RowRange, Scratch&, std::span<float> out) const { std::ranges::fill(out, 0.0F); }

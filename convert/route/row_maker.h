@@ -13,13 +13,23 @@
 
 namespace regauge {
 
-/// What making some rows cost, measured against the source's values in the target's convention. Sums of counts and a
-/// maximum: the order in which bands arrive does not matter.
+/// What making some rows cost, measured against the source's values in the target's convention. Counts and maxima do not
+/// depend on the order in which bands arrive; the two sums of f64 do in their last digits, so reports round them.
 struct Loss {
   std::uint64_t changed = 0;       ///< elements whose value is not the source's
   double worst = 0.0;              ///< largest absolute difference; infinity when a finite value became infinite
   double worst_steps = 0.0;        ///< the same in units of the source's quantization step, where there is one
   std::uint64_t irreversible = 0;  ///< elements from which the source's own bits cannot be had back
+  std::uint64_t measured = 0;      ///< elements that the sums run over; none where a route rounds without measuring
+  double sum_error = 0.0;          ///< of squared differences
+  double sum_source = 0.0;         ///< of the source's squares
+
+  /// Root of the mean squared difference; 0 when nothing was measured.
+  double rmse() const;
+  /// Frobenius norm of the difference over the source's; infinite when the source is all zeros and the result is not.
+  double relative_error() const;
+  /// The source over the difference in dB; infinite when there is no difference.
+  double signal_to_noise() const;
 
   void merge(const Loss& other);
 };
@@ -37,8 +47,10 @@ struct Scratch {
   std::vector<std::uint16_t> d_bits;
   std::vector<std::uint16_t> m_bits;
   AffineBand affine;
+  std::vector<float> wanted;
   std::vector<float> measured;
   std::vector<float> steps;
+  std::vector<float> parameters;
 
   /// A decoder for `tensor`, kept from the last call when that was for the same one.
   TensorDecoder& decoder(const Tensor& tensor);
