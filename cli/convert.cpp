@@ -158,9 +158,22 @@ void add_convert(CLI::App& app, Command& chosen) {
       ->add_option(
           "--allow", arguments->allow,
           "Permit what is off by default: dense (F32 where no encoding is exact), rounded (codes kept, scales or "
-          "offsets rounded)")
-      ->check(CLI::IsMember({"dense", "rounded"}))
+          "offsets rounded), requantized (new codes of one bit more where the old ones cannot be kept)")
+      ->check(CLI::IsMember({"dense", "rounded", "requantized"}))
       ->delimiter(',');
+  command->add_option("--recipe", arguments->recipe,
+                      "What tensors become: a preset such as Q4_K_M, mlx-4bit or int4-g128, or a JSON file, "
+                      "docs/recipes.md (default: exact)");
+  command
+      ->add_option("--tensor-type", arguments->tensor_types,
+                   "PATTERN=TYPE or @COMPONENT=TYPE, before the recipe's rules: ffn_down=Q6_K, @attention=int8-g128")
+      ->allow_extra_args(false);
+  command->add_option("--like", arguments->like, "Give each tensor the encoding it has in this checkpoint");
+  command->add_option("--imatrix", arguments->imatrix, "Importance matrix for GGUF's quantizers, GGUF or .dat");
+  command
+      ->add_option("--mlx-rule", arguments->mlx_rule,
+                   "Whose rounding MLX codes get: cpu, proved against MLX, or metal, by reading only (default: cpu)")
+      ->check(CLI::IsMember({"cpu", "metal"}));
   command
       ->add_option("--require", arguments->require,
                    "Refuse unless every tensor arrives at least so well (default: no gate)")

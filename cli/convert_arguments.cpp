@@ -8,6 +8,9 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "convert/importance.h"
+#include "convert/recipe/recipe.h"
+#include "models/architecture.h"
 
 namespace regauge::cli {
 namespace {
@@ -63,6 +66,22 @@ bool has_extension(const ConvertArguments& arguments, std::string_view extension
 
 }  // namespace
 
+/// --tensor-type over --like over --recipe; null when none is given.
+std::shared_ptr<const Recipe> recipe_of(const ConvertArguments& arguments) {
+  if (arguments.recipe.empty() && arguments.tensor_types.empty() && arguments.like.empty()) return nullptr;
+  Recipe recipe = load_recipe(arguments.recipe.empty() ? "exact" : arguments.recipe);
+  if (!arguments.like.empty()) {
+    const Checkpoint other = open_checkpoint(arguments.like);
+    Recipe layout = layout_of(other, recognise(other).get());
+    recipe.layout = std::move(layout.layout);
+    recipe.name = layout.name;
+  }
+  std::vector<Rule> rules;
+  for (const std::string& text : arguments.tensor_types) rules.push_back(rule_from_text(text));
+  recipe.rules.insert(recipe.rules.begin(), rules.begin(), rules.end());
+  return std::make_shared<const Recipe>(std::move(recipe));
+}
+
 bool names_directory(const ConvertArguments& arguments) {
   return !has_extension(arguments, ".safetensors") && !has_extension(arguments, ".gguf");
 }
@@ -77,7 +96,15 @@ ConvertOptions options_of(const ConvertArguments& arguments) {
   for (const std::string& loss : arguments.allow) {
     options.allow_dense = options.allow_dense || loss == "dense";
     options.allow_rounded = options.allow_rounded || loss == "rounded";
+    options.allow_requantized = options.allow_requantized || loss == "requantized";
   }
+  options.recipe = recipe_of(arguments);
+  if (!arguments.imatrix.empty()) {
+    if (options.format != "gguf")
+      throw Error(ErrorCode::invalid, "--imatrix is for GGUF targets: no other quantizer here minds one");
+    options.importance = std::make_shared<const Importance>(Importance::read(arguments.imatrix));
+  }
+  options.mlx_rule = arguments.mlx_rule == "metal" ? MlxRule::metal : MlxRule::cpu;
   options.directory = options.format == "safetensors" && !has_extension(arguments, ".safetensors");
   options.layout = *gptq_layout_from_name(arguments.layout.empty() ? "v1" : arguments.layout);
   options.shard_bytes = size_option(arguments.shard_size);
@@ -121,7 +148,8 @@ bool asks_for_a_copy(const ConvertArguments& arguments, const Checkpoint& source
   const bool changes = !arguments.dtype.empty() || !arguments.dense.empty() || !arguments.drop.empty() ||
                        !arguments.layout.empty() || !arguments.shard_size.empty() || !arguments.outputs.empty() ||
                        !arguments.assets.empty() || !arguments.mmproj.empty() || !arguments.name.empty() ||
-                       !arguments.adapter.empty();
+                       !arguments.adapter.empty() || !arguments.recipe.empty() || !arguments.tensor_types.empty() ||
+                       !arguments.like.empty();
   // Parts of a split model are read as one, and one is what is asked for.
   const bool merges = !source.is_directory() && source.files.size() > 1;
   return !changes && !merges && source.is_directory() == names_directory(arguments);

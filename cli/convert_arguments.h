@@ -32,6 +32,11 @@ struct ConvertArguments {
   bool no_fold = false;
   std::string adapter;
   std::string zeros = "auto";
+  std::string recipe;
+  std::vector<std::string> tensor_types;
+  std::string like;
+  std::string imatrix;
+  std::string mlx_rule = "cpu";
   int threads = 0;
   std::string max_memory;
   bool verify = false;

@@ -5,6 +5,9 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
+#include "convert/encode/mlx.h"
+#include "convert/importance.h"
 #include "convert/route/copy.h"
 #include "convert/route/measured.h"
 #include "convert/route/reencode_dense.h"
@@ -12,6 +15,7 @@
 #include "convert/route/repack_fp.h"
 #include "convert/route/repack_gptq.h"
 #include "convert/route/repack_mlx.h"
+#include "convert/route/requantize.h"
 
 namespace regauge {
 namespace {
@@ -58,8 +62,12 @@ std::string convention_reason(const Target& target) {
 
 class Chooser {
  public:
-  Chooser(const Target& target, const Format& format, const ConvertOptions& options)
-      : target_(target), format_(format), options_(options) {}
+  Chooser(const Target& target, const Format& format, const ConvertOptions& options, const Decision& decision)
+      : target_(target), format_(format), options_(options), decision_(decision), allow_(decision.allow) {
+    allow_.dense = allow_.dense || options.allow_dense;
+    allow_.rounded = allow_.rounded || options.allow_rounded;
+    allow_.requantized = allow_.requantized || options.allow_requantized;
+  }
 
   std::variant<Step, Offender> choose() {
     for (const TargetPiece& piece : target_.pieces) {
@@ -68,10 +76,171 @@ class Chooser {
             fmt::format("{} can neither be decoded nor carried as it is", to_string(piece.tensor->encoding))};
       }
     }
-    return any_piece(target_, is_quantized) ? quantized() : dense();
+    if (!std::holds_alternative<ExactWish>(decision_.wish)) return wished();
+    return exact();
   }
 
  private:
+  std::variant<Step, Offender> exact() { return any_piece(target_, is_quantized) ? quantized() : dense(); }
+
+  /// What the recipe asks for, the least lossy way there.
+  std::variant<Step, Offender> wished() {
+    const auto wish = translate(decision_.wish, format_);
+    if (!wish)
+      return Offender{fmt::format("{} has no {} encoding ({})", format_.name, to_string(decision_.wish), by())};
+    if (const auto* dtype = std::get_if<DType>(&*wish)) return wished_dense(*dtype);
+    if (auto objection = shape_objection(*wish)) {
+      if (decision_.strict) return Offender{*objection};
+      auto step = exact();
+      if (auto* found = std::get_if<Step>(&step)) {
+        found->reason = fmt::format("{}{}not {}: {}", found->reason, found->reason.empty() ? "" : "; ",
+                                    to_string(*wish), *objection);
+      }
+      return step;
+    }
+    if (auto step = kept(*wish)) return std::move(*step);
+    return requantized(*wish, by());
+  }
+
+  std::variant<Step, Offender> wished_dense(DType dtype) {
+    const auto stored = stored_dtype();
+    if (target_.pieces.size() == 1 && stored == dtype && !cannot_copy(target_)) {
+      if (auto step = copy(); holds(step)) return step;
+    }
+    if (any_piece(target_, is_not_float)) return exact();
+    return as_dense(dtype, by());
+  }
+
+  std::string by() const { return "by " + decision_.by; }
+
+  /// A copy or a repack that happens to be what was wished.
+  std::optional<Step> kept(const Wish& wish) {
+    if (!any_piece(target_, is_quantized) || any_piece(target_, is_plain_dense)) return std::nullopt;
+    if (!cannot_copy(target_)) {
+      const auto* blocked = std::get_if<Blocked>(&target_.pieces.front().tensor->encoding);
+      if (auto step = copy_of_blocks(); step && blocked != nullptr && wish == Wish(blocked->type)) return step;
+    }
+    auto packed = repacked();
+    auto* step = std::get_if<Step>(&packed);
+    if (step == nullptr || !is(wish, *step)) return std::nullopt;
+    return std::move(*step);
+  }
+
+  std::optional<Step> copy_of_blocks() const {
+    if (!std::holds_alternative<Blocked>(target_.pieces.front().tensor->encoding)) return std::nullopt;
+    Step step = copy();
+    return holds(step) ? std::optional(std::move(step)) : std::nullopt;
+  }
+
+  static bool is(const Wish& wish, const Step& step) {
+    if (const auto* type = std::get_if<BlockType>(&wish)) {
+      const auto* element = std::get_if<BlockType>(&step.arrays.front().plan.element);
+      return element != nullptr && *element == *type;
+    }
+    if (!step.module) return false;
+    if (const auto* kind = std::get_if<FloatBlocks>(&wish)) return step.module->mode == name(*kind);
+    const auto* affine = std::get_if<AffineWish>(&wish);
+    return affine != nullptr && step.module->mode == "affine" && step.module->bits == affine->bits &&
+           step.module->group_size == affine->group;
+  }
+
+  /// Why the shape does not allow it.
+  std::optional<std::string> shape_objection(const Wish& wish) const {
+    if (any_piece(target_, is_not_float)) return std::string("its elements are no real numbers");
+    if (const auto* type = std::get_if<BlockType>(&wish)) {
+      if (target_.columns % block_elements(*type) == 0) return std::nullopt;
+      return fmt::format("rows of {} do not divide into blocks of {}", target_.columns, block_elements(*type));
+    }
+    if (const auto* kind = std::get_if<FloatBlocks>(&wish)) {
+      if (target_.columns % std::max<std::int64_t>(group_size(*kind), 32) == 0) return std::nullopt;
+      return fmt::format("rows of {} do not divide into groups of {}", target_.columns, group_size(*kind));
+    }
+    const auto& affine = std::get<AffineWish>(wish);
+    if (format_.packing == Packing::gptq) return gptq_objection(affine);
+    if (affine.group < 1 || !mlx_affine_is_legal(affine.bits, affine.group))
+      return fmt::format("MLX has no {}", to_string(wish));
+    if (target_.columns % affine.group == 0) return std::nullopt;
+    return fmt::format("rows of {} do not divide into groups of {}", target_.columns, affine.group);
+  }
+
+  std::optional<std::string> gptq_objection(const AffineWish& affine) const {
+    if (!target_.is_linear) return std::string("GPTQ quantizes the matrices of linear layers only");
+    if (target_.shape.rank() != 2 || target_.columns % 32 != 0 || target_.rows % 32 != 0)
+      return fmt::format("[{}, {}] is no multiple of 32 both ways", target_.rows, target_.columns);
+    if (affine.group != -1 && target_.columns % affine.group != 0)
+      return fmt::format("rows of {} do not divide into groups of {}", target_.columns, affine.group);
+    return gptq_module_objection(
+        empty_gptq_module(options_.layout, affine.bits, affine.group, affine.symmetric, target_.columns), target_.rows,
+        target_.columns);
+  }
+
+  /// New codes. `reason` says who wanted them.
+  std::variant<Step, Offender> requantized(const Wish& wish, std::string reason) const {
+    Step step = std::visit([this](const auto& w) { return encoded(w); }, wish);
+    if (!holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
+    step.reason = std::move(reason);
+    if (any_piece(target_, is_quantized)) step.reason += fmt::format("; {} quantized again", encodings_of(target_));
+    return step;
+  }
+
+  Step encoded(BlockType type) const {
+    Step step = base(Route::reencode, type, Fidelity::requantized);
+    std::span<const float> importance;
+    const std::int64_t matrices =
+        target_.shape.rank() > 2 ? target_.rows / target_.shape.dims[target_.shape.rank() - 2] : 1;
+    if (options_.importance != nullptr) importance = options_.importance->of(target_.name, target_.columns, matrices);
+    step.maker = make_block_encoder(target_, type, importance);
+    return step;
+  }
+
+  Step encoded(const AffineWish& wish) const {
+    return format_.packing == Packing::gptq ? encoded_gptq(wish) : encoded_mlx(wish);
+  }
+
+  Step encoded(FloatBlocks mode) const {
+    Step step = float_step(mode, Route::reencode, Fidelity::requantized);
+    step.maker = make_mlx_float_encoder(target_, mode, working_dtype(), options_.mlx_rule);
+    return step;
+  }
+
+  Step encoded(ExactWish) const { throw Error(ErrorCode::internal, "an exact wish asks for no codes"); }
+  Step encoded(DType) const { throw Error(ErrorCode::internal, "a dense wish asks for no codes"); }
+
+  Step encoded_mlx(const AffineWish& wish) const {
+    const MlxAffine module{wish.bits, wish.group, working_dtype()};
+    Step step = mlx_step(module, Route::reencode, Fidelity::requantized);
+    step.maker = make_mlx_affine_encoder(target_, module, options_.mlx_rule);
+    return step;
+  }
+
+  /// mlx-lm quantizes in the type that the model is stored in; a quantized source has none, and BF16 is what models are in.
+  DType working_dtype() const {
+    if (options_.dtype) return *options_.dtype;
+    const auto stored = stored_dtype();
+    const bool is_usual = stored == DType::f32 || stored == DType::f16 || stored == DType::bf16;
+    return is_usual ? *stored : DType::bf16;
+  }
+
+  Step encoded_gptq(const AffineWish& wish) const {
+    GptqRepack module = empty_gptq_module(options_.layout, wish.bits, wish.group, wish.symmetric, target_.columns);
+    Step step = gptq_step(module, Route::reencode, Fidelity::requantized);
+    step.maker = make_gptq_encoder(target_, std::move(module));
+    return step;
+  }
+
+  /// The encoding of one bit more than the source's codes have: what is lost on top of the first rounding is small beside
+  /// it, and the size is still that of a quantized model.
+  Wish nearest_wish() const {
+    int most = 2;
+    for (const TargetPiece& piece : target_.pieces) {
+      const auto like = wish_like(piece.tensor->encoding, target_.columns);
+      const auto codes = like ? translate(*like, *find_format("mlx")) : std::nullopt;
+      const auto* affine = codes ? std::get_if<AffineWish>(&*codes) : nullptr;
+      most = std::max(most, affine != nullptr ? affine->bits : 4);
+    }
+    return AffineWish{.bits = std::min(most == 6 ? 8 : most + 1, 8)};
+  }
+
   std::variant<Step, Offender> dense() {
     const Encoding& encoding = target_.pieces.front().tensor->encoding;
     const bool numbers = !any_piece(target_, is_not_float);
@@ -111,8 +280,29 @@ class Chooser {
       if (auto* step = std::get_if<Step>(&packed)) return std::move(*step);
       reason = std::get<Offender>(packed).reason;
     }
-    if (options_.allow_dense) return as_dense(DType::f32, reason + "; dense by --allow dense");
+    if (allow_.requantized) {
+      if (auto step = near(reason)) return std::move(*step);
+    }
+    if (allow_.dense) return as_dense(DType::f32, reason + "; dense by --allow dense");
     return Offender{reason};
+  }
+
+  /// New codes where `reason` says that the old ones cannot be kept, if the shape allows any.
+  std::optional<Step> near(const std::string& reason) const {
+    auto wish = translate(nearest_wish(), format_);
+    if (!wish) return std::nullopt;
+    if (const auto* type = std::get_if<BlockType>(&*wish)) {
+      const auto fitting = fit_blocks(*type, target_.columns);
+      const auto* blocks = std::get_if<BlockType>(&fitting);
+      if (blocks == nullptr) return std::nullopt;
+      wish = *blocks;
+    } else if (auto& affine = std::get<AffineWish>(*wish); target_.columns % affine.group != 0) {
+      affine.group = 32;
+    }
+    if (shape_objection(*wish)) return std::nullopt;
+    auto step = requantized(*wish, reason + "; by --allow requantized");
+    auto* found = std::get_if<Step>(&step);
+    return found == nullptr ? std::nullopt : std::optional(std::move(*found));
   }
 
   /// Packed to packed: the codes are kept.
@@ -140,7 +330,7 @@ class Chooser {
   bool holds_blocks() const { return !format_.can_hold({"t", BlockType::q8_0, {1, 32}}); }
 
   std::variant<Step, Offender> blocks(AffineSource source, const AffineFacts& facts) const {
-    auto planned = plan_block_repack(source, facts, options_.allow_rounded);
+    auto planned = plan_block_repack(source, facts, allow_.rounded);
     if (auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
     auto& repack = std::get<BlockRepack>(planned);
     Step step = base(Route::repack, repack.rounded ? Fidelity::rounded : Fidelity::values);
@@ -156,26 +346,38 @@ class Chooser {
     auto planned = plan_mlx_repack(source, facts);
     if (auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
     auto& repack = std::get<MlxRepack>(planned);
-    Step step = base(Route::repack, Fidelity::values);
-    const std::int64_t groups = target_.columns / repack.groups.width;
-    add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * repack.bits / 32)});
-    add_array(step, {module() + ".scales", repack.dtype, with_columns(groups)});
-    add_array(step, {module() + ".biases", repack.dtype, with_columns(groups)});
-    step.encoding = to_string(Encoding(Grouped{.bits = repack.bits,
-                                               .group = {1, repack.groups.width},
-                                               .scale = repack.dtype,
-                                               .offset = Offset::bias,
-                                               .offset_dtype = repack.dtype}));
-    step.module = PackedModule{module(), true, "affine", repack.bits, repack.groups.width, false, false};
+    Step step = mlx_step({repack.bits, repack.groups.width, repack.dtype}, Route::repack, Fidelity::values);
     finish(step, make_mlx_repack(std::move(source), std::move(repack)), false);
     return step;
   }
 
+  Step mlx_step(const MlxAffine& affine, Route route, Fidelity fidelity) const {
+    Step step = base(route, fidelity);
+    const std::int64_t groups = target_.columns / affine.group;
+    add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * affine.bits / 32)});
+    add_array(step, {module() + ".scales", affine.dtype, with_columns(groups)});
+    add_array(step, {module() + ".biases", affine.dtype, with_columns(groups)});
+    step.encoding = to_string(Encoding(Grouped{.bits = affine.bits,
+                                               .group = {1, affine.group},
+                                               .scale = affine.dtype,
+                                               .offset = Offset::bias,
+                                               .offset_dtype = affine.dtype}));
+    step.module = PackedModule{module(), true, "affine", affine.bits, affine.group, false, false};
+    return step;
+  }
+
   std::variant<Step, Offender> gptq(AffineSource source, const AffineFacts& facts) const {
-    auto planned = plan_gptq_repack(source, facts, options_.layout, options_.allow_rounded);
+    auto planned = plan_gptq_repack(source, facts, options_.layout, allow_.rounded);
     if (auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
     auto& repack = std::get<GptqRepack>(planned);
-    Step step = base(Route::repack, repack.rounded ? Fidelity::rounded : Fidelity::values);
+    Step step = gptq_step(repack, Route::repack, repack.rounded ? Fidelity::rounded : Fidelity::values);
+    const bool rounded = repack.rounded;
+    finish(step, make_gptq_repack(std::move(source), std::move(repack)), rounded);
+    return step;
+  }
+
+  Step gptq_step(const GptqRepack& repack, Route route, Fidelity fidelity) const {
+    Step step = base(route, fidelity);
     step.quantum = std::lcm(step.quantum, row_quantum(repack));
     for (PackedArray& array : arrays_of(repack, target_.rows, target_.columns)) {
       step.arrays.push_back({{module() + "." + array.suffix, array.dtype, std::move(array.shape)},
@@ -187,8 +389,16 @@ class Chooser {
                                                .offset = repack.sym ? Offset::midpoint : Offset::zero_point,
                                                .indexed = repack.act_order}));
     step.module = PackedModule{module(), true, "affine", repack.bits, repack.group_size, repack.act_order, repack.sym};
-    const bool rounded = repack.rounded;
-    finish(step, make_gptq_repack(std::move(source), std::move(repack)), rounded);
+    return step;
+  }
+
+  Step float_step(FloatBlocks kind, Route route, Fidelity fidelity) const {
+    Step step = base(route, fidelity);
+    add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * code_bits(kind) / 32)});
+    add_array(step, {module() + ".scales", DType::u8, with_columns(target_.columns / group_size(kind))});
+    step.encoding = fmt::format("{} g{}", name(kind), group_size(kind));
+    step.module =
+        PackedModule{module(), true, std::string(name(kind)), code_bits(kind), group_size(kind), false, false};
     return step;
   }
 
@@ -197,17 +407,12 @@ class Chooser {
     const auto planned = plan_float_repack(target_, to);
     if (const auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
     const auto kind = std::get<FloatBlocks>(planned);
-    Step step = base(Route::repack, Fidelity::values);
+    Step step;
     if (to == FloatTarget::ggml) {
       const BlockType type = kind == FloatBlocks::nvfp4 ? BlockType::nvfp4 : BlockType::mxfp4;
-      add_array(step, {target_.name, type, target_.shape});
-      step.encoding = name(type);
+      step = base(Route::repack, type, Fidelity::values);
     } else {
-      add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * code_bits(kind) / 32)});
-      add_array(step, {module() + ".scales", DType::u8, with_columns(target_.columns / group_size(kind))});
-      step.encoding = fmt::format("{} g{}", name(kind), group_size(kind));
-      step.module =
-          PackedModule{module(), true, std::string(name(kind)), code_bits(kind), group_size(kind), false, false};
+      step = float_step(kind, Route::repack, Fidelity::values);
     }
     if (!holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
     finish(step, make_float_repack(target_, kind, to), false);
@@ -331,12 +536,15 @@ class Chooser {
   const Target& target_;
   const Format& format_;
   const ConvertOptions& options_;
+  const Decision& decision_;
+  Losses allow_;
 };
 
 }  // namespace
 
-std::variant<Step, Offender> choose_route(const Target& target, const Format& format, const ConvertOptions& options) {
-  return Chooser(target, format, options).choose();
+std::variant<Step, Offender> choose_route(const Target& target, const Format& format, const ConvertOptions& options,
+                                          const Decision& decision) {
+  return Chooser(target, format, options, decision).choose();
 }
 
 }  // namespace regauge

@@ -5,6 +5,7 @@
 
 #include "convert/adapt.h"
 #include "convert/plan.h"
+#include "convert/recipe/assign.h"
 
 namespace regauge {
 
@@ -13,8 +14,9 @@ struct Offender {
   std::string reason;
 };
 
-/// The least lossy permitted route for one target: copy, else an exact repack, else dense values. Reads what the
-/// predicates need; safe from any thread. `format` is the target's.
-std::variant<Step, Offender> choose_route(const Target& target, const Format& format, const ConvertOptions& options);
+/// The least lossy permitted route for one target to what `decision` wishes: copy, else an exact repack, else dense values
+/// or new codes as far as they are permitted. Reads what the predicates need; safe from any thread. `format` is the target's.
+std::variant<Step, Offender> choose_route(const Target& target, const Format& format, const ConvertOptions& options,
+                                          const Decision& decision = {});
 
 }  // namespace regauge

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "convert/importance.h"
+#include "convert/recipe/recipe.h"
 
 namespace regauge {
 namespace {
@@ -26,10 +28,33 @@ bool changes_encodings(const PlannedOutput& output) {
   return std::ranges::any_of(output.steps, [](const Step& step) { return step.route != Route::copy; });
 }
 
-Metadata carried_over(const Checkpoint& source, const PlannedOutput& output) {
+/// The mixture's number where one was asked for, as llama-quantize sets it.
+std::uint32_t file_type_of(const PlannedOutput& output, const ConvertOptions& options) {
+  const bool mixed = options.recipe != nullptr && options.recipe->mixture != nullptr &&
+                     output.kind != OutputKind::mmproj && output.kind != OutputKind::adapter;
+  return mixed ? options.recipe->mixture->id : gguf_file_type(output);
+}
+
+/// What was measured before quantizing. Source: ggml-org/llama.cpp tools/quantize/quantize.cpp.
+void note_importance(const PlannedOutput& output, const ConvertOptions& options, Metadata& keys) {
+  if (options.importance == nullptr || output.kind == OutputKind::mmproj) return;
+  constexpr std::size_t kMostBytes = 127;
+  const Importance& importance = *options.importance;
+  keys.set("quantize.imatrix.file", std::string(importance.path().substr(0, kMostBytes)));
+  if (!importance.datasets().empty())
+    keys.set("quantize.imatrix.dataset", std::string(importance.datasets().front().substr(0, kMostBytes)));
+  keys.set("quantize.imatrix.entries_count", static_cast<std::uint32_t>(importance.count()));
+  if (importance.chunks() > 0) keys.set("quantize.imatrix.chunks_count", importance.chunks());
+}
+
+Metadata carried_over(const Checkpoint& source, const PlannedOutput& output, const ConvertOptions& options) {
   Metadata keys = source.metadata;
   for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) keys.erase(key);
-  if (changes_encodings(output)) keys.set("general.file_type", gguf_file_type(output));
+  if (changes_encodings(output) || (options.recipe != nullptr && options.recipe->mixture != nullptr)) {
+    keys.set("general.quantization_version", std::uint32_t{2});
+    keys.set("general.file_type", file_type_of(output, options));
+  }
+  note_importance(output, options, keys);
   return keys;
 }
 
@@ -66,14 +91,16 @@ std::string title_from_path(const std::filesystem::path& path) {
 
 Metadata gguf_keys(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
                    int mtp_layers, const ConvertOptions& options, Findings& findings) {
-  if (source.dialect == Dialect::gguf) return carried_over(source, output);
+  if (source.dialect == Dialect::gguf) return carried_over(source, output, options);
   if (architecture == nullptr) throw Error(ErrorCode::internal, "GGUF keys of an unknown architecture");
   GgufFacts facts;
   facts.name = options.model_name.empty() ? title_from_path(source.path) : options.model_name;
   for (const Target& target : output.targets) facts.parameters += target.shape.elements();
-  facts.file_type = gguf_file_type(output);
+  facts.file_type = file_type_of(output, options);
   facts.mtp_layers = mtp_layers;
-  return architecture->gguf_metadata(source, output.kind, facts, findings);
+  Metadata keys = architecture->gguf_metadata(source, output.kind, facts, findings);
+  note_importance(output, options, keys);
+  return keys;
 }
 
 }  // namespace regauge

@@ -3,14 +3,19 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "convert/encode/mlx.h"
 #include "convert/fidelity.h"
 #include "ir/dtype.h"
 
 namespace regauge {
+
+class Importance;
+struct Recipe;
 
 /// How a GPTQ directory lays its modules out.
 enum class GptqLayout : std::uint8_t {
@@ -31,7 +36,11 @@ struct ConvertOptions {
   std::optional<DType>
       dense;                 ///< decode quantized tensors into this type, dense ones too unless `dtype` says otherwise
   bool allow_dense = false;  ///< where no encoding of the target holds the values, f32 may
-  bool allow_rounded = false;  ///< codes are kept, scales and offsets may be rounded
+  bool allow_rounded = false;            ///< codes are kept, scales and offsets may be rounded
+  bool allow_requantized = false;        ///< where nothing holds the values, codes of one bit more may come near
+  std::shared_ptr<const Recipe> recipe;  ///< what tensors become; null: the smallest encoding that is exact
+  MlxRule mlx_rule = MlxRule::cpu;       ///< by which MLX modules are quantized
+  std::shared_ptr<const Importance> importance;  ///< of weights, for GGUF's quantizers; null: all alike
   GptqLayout layout = GptqLayout::v1;
   std::optional<Fidelity> require;  ///< the whole run must be at least this good
   bool fold = true;                 ///< reorder MLPs so that act-order of down projections goes away

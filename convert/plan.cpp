@@ -8,6 +8,7 @@
 #include "convert/directory_files.h"
 #include "convert/gguf_keys.h"
 #include "convert/memory.h"
+#include "convert/recipe/assign.h"
 #include "convert/refusal.h"
 #include "convert/route/reencode_dense.h"
 #include "convert/workers.h"
@@ -39,10 +40,10 @@ int count_mtp_layers(std::span<const OpenedPath> sources) {
 }
 
 void plan_steps(PlannedOutput& output, const Format& format, const ConvertOptions& options,
-                std::vector<std::string>& offenders) {
+                std::span<const Decision> decisions, std::vector<std::string>& offenders) {
   std::vector<std::optional<std::variant<Step, Offender>>> choices(output.targets.size());
   Workers(planning_threads(options)).for_each(choices.size(), [&](std::size_t i, std::size_t) {
-    choices[i] = choose_route(output.targets[i], format, options);
+    choices[i] = choose_route(output.targets[i], format, options, decisions[i]);
   });
   for (std::size_t i = 0; i < choices.size(); ++i) {
     if (auto* step = std::get_if<Step>(&*choices[i])) {
@@ -51,6 +52,55 @@ void plan_steps(PlannedOutput& output, const Format& format, const ConvertOption
       offenders.push_back(output.targets[i].name + ": " + std::get<Offender>(*choices[i]).reason);
     }
   }
+}
+
+/// Layers, heads or experts beyond which a key is nonsense.
+constexpr std::uint64_t kMostCounted = 1 << 20;
+
+/// What llama-quantize's rules ask of a model.
+MixtureModel mixture_model(const OpenedPath& source, const Adaptation& adapted, const ConvertOptions& options) {
+  MixtureModel model;
+  model.importance = options.importance != nullptr;
+  const Metadata& keys = source.checkpoint->metadata;
+  if (const auto architecture = keys.get_string("general.architecture");
+      source.checkpoint->dialect == Dialect::gguf && architecture) {
+    // Models whose layers differ have lists here, of which llama-quantize's rules take no heed either.
+    const auto count = [&](std::string_view name) -> std::int64_t {
+      const std::string key = fmt::format("{}.{}", *architecture, name);
+      const MetaValue* value = keys.find(key);
+      if (value == nullptr || std::holds_alternative<MetaArray>(*value)) return 0;
+      return static_cast<std::int64_t>(std::min<std::uint64_t>(keys.get_uint(key).value_or(0), kMostCounted));
+    };
+    return {count("block_count"), count("attention.head_count"), count("attention.head_count_kv"),
+            count("expert_count"), model.importance};
+  }
+  if (source.architecture == nullptr) return model;
+  const HeadCounts counts = source.architecture->heads();
+  return {source.architecture->layers() + adapted.mtp_layers, counts.query, counts.key_value, counts.experts,
+          model.importance};
+}
+
+/// Says once that values which have been rounded to codes before are rounded to others.
+void note_requantized(const Plan& plan, Findings& findings) {
+  std::map<std::string, std::size_t> pairs;
+  std::string first;
+  for (const PlannedOutput& output : plan.outputs) {
+    for (std::size_t s = 0; s < output.steps.size(); ++s) {
+      const Step& step = output.steps[s];
+      const auto& pieces = output.targets[s].pieces;
+      const bool was_quantized =
+          std::ranges::any_of(pieces, [](const TargetPiece& p) { return is_quantized(p.tensor->encoding); });
+      if (step.fidelity != Fidelity::requantized || !was_quantized) continue;
+      if (first.empty()) first = step.name;
+      ++pairs[fmt::format("{} -> {}", step.source_encoding, step.encoding)];
+    }
+  }
+  if (pairs.empty()) return;
+  std::string list;
+  for (const auto& [pair, count] : pairs) list += fmt::format("{}{} x {}", list.empty() ? "" : ", ", count, pair);
+  findings.push_back({Severity::warning, "requantized-again",
+                      fmt::format("what was quantized once is quantized again, and loses a second time: {}", list), "",
+                      first});
 }
 
 void check_required(const Plan& plan, Fidelity required) {
@@ -206,18 +256,25 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
   Adaptation adapted = adapt(sources, names, dialect, options);
   plan.restored = std::move(adapted.restored);
   std::vector<std::string> offenders;
+  const Recipe exact;
+  Assigner assigner(options.recipe != nullptr ? *options.recipe : exact);
+  AssignContext context{.format = format, .kind = {}, .model = mixture_model(sources.front(), adapted, options)};
   for (OutputDraft& draft : adapted.outputs) {
     PlannedOutput& output = plan.outputs.emplace_back();
     output.kind = draft.kind;
     output.directory = directory;
     output.path = output_path(target, draft.kind);
     output.targets = std::move(draft.targets);
-    plan_steps(output, *format, options, offenders);
+    context.kind = draft.kind;
+    plan_steps(output, *format, options, assigner.decide(output.targets, context), offenders);
   }
+  assigner.note_unused(plan.findings);
   if (!offenders.empty()) {
-    throw refusal(fmt::format("no {} encoding holds these tensors to the bit", format->name), offenders,
-                  "--allow rounded keeps codes and rounds scales or offsets where that is enough; --allow dense stores "
-                  "them as F32 (exact, larger); --dense f32|bf16|f16 decodes every quantized tensor");
+    throw refusal(
+        fmt::format("no {} encoding holds these tensors to the bit", format->name), offenders,
+        "--allow rounded keeps codes and rounds scales or offsets where that is enough; --allow requantized gives "
+        "them new codes of one bit more; --allow dense stores them as F32 (exact, larger); --recipe names an "
+        "encoding for each; --dense f32|bf16|f16 decodes every quantized tensor");
   }
   for (PlannedOutput& output : plan.outputs) {
     output.metadata = metadata_of(sources, output, adapted, *format, options, plan.findings);
@@ -226,6 +283,7 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
   }
   if (format->name == "gguf")
     note_absent_mtp(*sources.front().checkpoint, sources.front().architecture, adapted, options, plan.findings);
+  note_requantized(plan, plan.findings);
   plan.left_out = std::move(adapted.left_out);
   if (options.require) check_required(plan, *options.require);
   return plan;

@@ -31,6 +31,13 @@ struct Placement {
 /// How a dialect stores experts, where it has a choice.
 enum class ExpertLayout : std::uint8_t { fused, per_expert };
 
+/// How many of what an attention layer and an MLP have.
+struct HeadCounts {
+  std::int64_t query = 0;
+  std::int64_t key_value = 0;
+  std::int64_t experts = 0;
+};
+
 /// A weight that a model of this size must have.
 struct ExpectedSlot {
   Slot slot;
@@ -60,6 +67,7 @@ class Architecture {
   virtual int layers() const = 0;
   /// The configuration announces this many MTP layers, whether or not they are there.
   virtual int announced_mtp_layers() const = 0;
+  virtual HeadCounts heads() const = 0;
   virtual bool has_vision() const = 0;  ///< the configuration describes a vision tower
   virtual bool tied_head() const = 0;
   virtual bool is_full_attention(int layer) const = 0;

@@ -49,9 +49,7 @@ class Planner {
     if (auto reason = choose_scale(allow_rounded)) return *reason;
     if (auto reason = choose_width()) return *reason;
     choose_groups();
-    if (is_marlin(repack_.layout)) {
-      if (auto reason = marlin_objection()) return *reason;
-    }
+    if (auto reason = gptq_module_objection(repack_, rows_, columns_)) return *reason;
     return std::move(repack_);
   }
 
@@ -127,21 +125,6 @@ class Planner {
     repack_.groups = {0, {std::move(used)}};
   }
 
-  std::optional<std::string> marlin_objection() const {
-    const bool serialised = repack_.layout == GptqLayout::marlin;
-    if (!repack_.sym) return std::string("Marlin has no zero points, and these are not all in the middle");
-    if (serialised && repack_.act_order) return std::string("serialised Marlin has no g_idx, and this is act-order");
-    const std::int64_t size = repack_.group_size;
-    const bool single = size == -1 || size == columns_;
-    if (serialised && !single && size != 128)
-      return fmt::format("serialised Marlin has groups of 128 or -1, not {}", size);
-    if (!single && size != 32 && size != 64 && size != 128) return fmt::format("Marlin has no groups of {}", size);
-    // What the kernels' tiles divide into; the original serialised writer also wants N % 256 == 0, its readers do not.
-    if (columns_ % 128 != 0) return fmt::format("Marlin wants K % 128 == 0, and K is {}", columns_);
-    if (rows_ % 64 != 0) return fmt::format("Marlin wants N % 64 == 0, and N is {}", rows_);
-    return std::nullopt;
-  }
-
   const AffineSource& source_;
   const AffineFacts& facts_;
   std::int64_t columns_;
@@ -193,6 +176,25 @@ class GptqRepackRows final : public RowMaker {
 };
 
 }  // namespace
+
+std::optional<std::string> gptq_module_objection(const GptqRepack& module, std::int64_t rows, std::int64_t columns) {
+  const auto widths = widths_of(module.layout);
+  if (std::ranges::find(widths, module.bits) == widths.end())
+    return fmt::format("the layout {} has no codes of {} bits", name(module.layout), module.bits);
+  if (!is_marlin(module.layout)) return std::nullopt;
+  const bool serialised = module.layout == GptqLayout::marlin;
+  if (!module.sym) return std::string("Marlin has no zero points, and these are not all in the middle");
+  if (serialised && module.act_order) return std::string("serialised Marlin has no g_idx, and this is act-order");
+  const std::int64_t size = module.group_size;
+  const bool single = size == -1 || size == columns;
+  if (serialised && !single && size != 128)
+    return fmt::format("serialised Marlin has groups of 128 or -1, not {}", size);
+  if (!single && size != 32 && size != 64 && size != 128) return fmt::format("Marlin has no groups of {}", size);
+  // What the kernels' tiles divide into; the original serialised writer also wants N % 256 == 0, its readers do not.
+  if (columns % 128 != 0) return fmt::format("Marlin wants K % 128 == 0, and K is {}", columns);
+  if (rows % 64 != 0) return fmt::format("Marlin wants N % 64 == 0, and N is {}", rows);
+  return std::nullopt;
+}
 
 std::variant<GptqRepack, std::string> plan_gptq_repack(const AffineSource& source, const AffineFacts& facts,
                                                        GptqLayout layout, bool allow_rounded) {

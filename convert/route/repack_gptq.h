@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -41,6 +42,9 @@ struct PackedArray {
 /// marlin/__init__.py and vllm-project/vllm marlin_utils.py (Marlin's).
 std::variant<GptqRepack, std::string> plan_gptq_repack(const AffineSource& source, const AffineFacts& facts,
                                                        GptqLayout layout, bool allow_rounded);
+
+/// Why the layout does not take a module of such bits, groups and sizes.
+std::optional<std::string> gptq_module_objection(const GptqRepack& module, std::int64_t rows, std::int64_t columns);
 
 /// The arrays of a module of `rows` outputs and `columns` inputs.
 std::vector<PackedArray> arrays_of(const GptqRepack& repack, std::int64_t rows, std::int64_t columns);

@@ -93,6 +93,7 @@ class Qwen35 final : public Architecture {
   }
   int layers() const override { return static_cast<int>(config_.layers); }
   int announced_mtp_layers() const override { return static_cast<int>(config_.mtp_layers); }
+  HeadCounts heads() const override { return {config_.heads, config_.kv_heads, config_.experts}; }
   bool has_vision() const override { return config_.vision.has_value(); }
   bool tied_head() const override { return config_.tied; }
   bool is_full_attention(int layer) const override {
