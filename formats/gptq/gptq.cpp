@@ -12,10 +12,10 @@
 #include "base/text.h"
 #include "formats/gptq/config.h"
 #include "formats/gptq/config_writer.h"
-#include "formats/gptq/eora.h"
 #include "formats/gptq/module.h"
 #include "formats/gptq/zeros.h"
 #include "formats/safetensors/directory_writer.h"
+#include "formats/safetensors/low_rank.h"
 #include "formats/safetensors/safetensors.h"
 #include "formats/safetensors/writer.h"
 
@@ -108,10 +108,7 @@ class Reader {
     report_foreign_arrays(checkpoint_, tally_);
     report_config();
     tally_.move_to(checkpoint_.findings, {});
-    append_adapter(checkpoint_, source, options);
-    std::vector<bool> absorbed(checkpoint_.tensors.size());
-    attach_factors(checkpoint_, absorbed);
-    erase_tensors(absorbed);
+    safetensors::attach_low_rank(checkpoint_, source, options);
     checkpoint_.format = kGptqFormat.name;
     checkpoint_.format_version = version();
     checkpoint_.quantization = config_.section;
@@ -187,15 +184,6 @@ class Reader {
     if (config_.lm_head && !head) {
       tally_.add(Severity::warning, "gptq-head-dense", "the config says that lm_head is quantized, but it is not");
     }
-  }
-
-  void erase_tensors(const std::vector<bool>& absorbed) {
-    std::vector<Tensor> kept;
-    kept.reserve(checkpoint_.tensors.size());
-    for (std::size_t i = 0; i < absorbed.size(); ++i) {
-      if (!absorbed[i]) kept.push_back(std::move(checkpoint_.tensors[i]));
-    }
-    checkpoint_.tensors = std::move(kept);
   }
 
   std::string version() const {

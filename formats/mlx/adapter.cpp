@@ -149,6 +149,36 @@ void attach_all(Checkpoint& checkpoint, std::size_t first_array, FindingTally& t
 
 }  // namespace
 
+bool is_adapter_directory(const Source& source) {
+  if (!source.is_directory) return false;
+  bool weights = false;
+  bool config = false;
+  for (const fs::path& entry : source.entries) {
+    if (entry.has_parent_path()) continue;
+    if (entry.extension() == ".safetensors" && entry != kWeightsFile) return false;
+    weights = weights || entry == kWeightsFile;
+    config = config || entry == kConfigFile;
+  }
+  return weights && config;
+}
+
+void turn_factors(Checkpoint& checkpoint) {
+  if (const auto reason = objection(*checkpoint.folder, kConfigFile)) {
+    throw Error(ErrorCode::unsupported, "this adapter cannot be used: {}", *reason)
+        .at(checkpoint.folder->path().native());
+  }
+  for (Tensor& tensor : checkpoint.tensors) {
+    const std::size_t index = tensor.arrays.front();
+    const StoredArray& array = checkpoint.arrays[index];
+    const bool named = array.name.ends_with(".lora_a") || array.name.ends_with(".lora_b");
+    if (!named || !is_factor(array)) continue;  // carried as it is; nobody takes it for a factor of a weight
+    tensor.name += ".weight";
+    tensor.shape = Shape{array.shape.dims[1], array.shape.dims[0]};
+    tensor.parts.assign(
+        1, array_part(checkpoint, index, PartId::values, tensor.shape.dims[0], tensor.shape.dims[1], true));
+  }
+}
+
 void attach_adapter(Checkpoint& checkpoint, const OpenOptions& options) {
   FolderPtr folder;
   fs::path weights = kWeightsFile;

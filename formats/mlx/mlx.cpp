@@ -81,6 +81,7 @@ bool is_foreign(const std::optional<Json>& config) {
 }
 
 Bid bid(const Source& source) {
+  if (mlx::is_adapter_directory(source)) return {85, "holds an mlx-lm adapter"};
   const SafetensorsGlance seen = glance(source);
   if (!seen.is_safetensors || is_foreign(seen.config)) return {};
   if (seen.config && mlx::find_section(*seen.config) != nullptr) return {85, "config.json has an MLX quantization"};
@@ -225,6 +226,12 @@ void configure(Json& config, std::span<const PackedModule> modules, std::string_
 
 Checkpoint open_mlx(const Source& source, const OpenOptions& options) {
   Checkpoint checkpoint = open_safetensors(source, options);
+  if (mlx::is_adapter_directory(source)) {
+    mlx::turn_factors(checkpoint);
+    checkpoint.format = kMlxFormat.name;
+    checkpoint.dialect = Dialect::mlx;
+    return checkpoint;
+  }
   const std::string path = checkpoint.folder->path_of("config.json");
   const auto json = config_of(checkpoint, source);
   const Json* section = json ? mlx::find_section(*json) : nullptr;

@@ -34,4 +34,12 @@ Tensor make_tensor(const Checkpoint& checkpoint, const Module& module, const Set
 /// Source of layout and orientation: ml-explore/mlx-lm mlx_lm/tuner/lora.py and mlx_lm/tuner/utils.py.
 void attach_adapter(Checkpoint& checkpoint, const OpenOptions& options);
 
+/// Whether a directory is an mlx-lm adapter and nothing else: adapters.safetensors, no other shard, and its config.
+bool is_adapter_directory(const Source& source);
+
+/// Makes each of the factors in `checkpoint`, an adapter directory as open_safetensors() gives it, a tensor in PEFT's words:
+/// "P.lora_a" [K, r] becomes "P.lora_a.weight" [r, K], read through its transpose. Throws Error{unsupported} for what
+/// attach_adapter() would not attach either.
+void turn_factors(Checkpoint& checkpoint);
+
 }  // namespace regauge::mlx

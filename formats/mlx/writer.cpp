@@ -76,6 +76,13 @@ bool is_of_mtp(std::string_view array) {
   return array.starts_with("mtp.") || array.find(".mtp.") != std::string_view::npos;
 }
 
+/// An adapter is a directory of its own, which mlx-lm is told of by --adapter-path. Source: ml-explore/mlx-lm
+/// mlx_lm/tuner/utils.py, load_adapters.
+std::string_view side_file_of(std::string_view array) {
+  if (array.ends_with(".lora_a") || array.ends_with(".lora_b")) return "adapters/adapters.safetensors";
+  return is_of_mtp(array) ? "mtp.safetensors" : "";
+}
+
 }  // namespace
 
 std::optional<std::string> can_hold(const ArrayPlan& array) {
@@ -94,8 +101,7 @@ std::unique_ptr<Writer> create_writer(const std::filesystem::path& target, const
                                                .index_indent = 4,
                                                .index_ends_in_line_feed = false,
                                                .count_parameters = count_parameters,
-                                               .is_beside = is_of_mtp,
-                                               .side_file = "mtp.safetensors"});
+                                               .side_file_of = side_file_of});
 }
 
 std::optional<std::uint64_t> count_parameters(std::span<const ArrayPlan> arrays, std::span<const CarriedFile> files) {

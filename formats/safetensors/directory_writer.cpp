@@ -1,6 +1,7 @@
 #include "formats/safetensors/directory_writer.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 #include <utility>
@@ -31,14 +32,14 @@ struct Place {
 
 /// Fills shard after shard. Source: huggingface/huggingface_hub src/huggingface_hub/serialization/_base.py, except that
 /// there an array above the limit does not end the shard before it.
-std::vector<Place> cut_into_shards(std::span<const ArrayPlan> arrays, const std::vector<bool>& beside,
+std::vector<Place> cut_into_shards(std::span<const ArrayPlan> arrays, const std::vector<std::string_view>& side_files,
                                    std::uint64_t shard_bytes) {
   std::vector<Place> places;
   Place next;
   std::uint64_t filled = 0;
   for (std::size_t i = 0; i < arrays.size(); ++i) {
     const ArrayPlan& array = arrays[i];
-    if (beside[i]) {
+    if (!side_files[i].empty()) {
       places.emplace_back();  // the side file's number is known when the shards are
       continue;
     }
@@ -75,22 +76,27 @@ class DirectoryWriter final : public Writer {
 
   void begin(const Metadata& metadata, std::span<const ArrayPlan> arrays) override {
     check_names(arrays);
-    std::vector<bool> beside(arrays.size());
-    for (std::size_t i = 0; i < arrays.size(); ++i)
-      beside[i] = style_.is_beside != nullptr && style_.is_beside(arrays[i].name);
-    places_ = cut_into_shards(arrays, beside, options_.shard_bytes);
+    std::vector<std::string_view> side_files(arrays.size());
+    for (std::size_t i = 0; i < arrays.size(); ++i) side_files[i] = style_.side_file_of(arrays[i].name);
+    // Nothing lies beside what is not there.
+    if (std::ranges::find(side_files, std::string_view()) == side_files.end()) side_files.assign(arrays.size(), {});
+    for (const std::string_view file : side_files) {
+      if (!file.empty()) side_files_.emplace(file);
+    }
+    places_ = cut_into_shards(arrays, side_files, options_.shard_bytes);
     std::size_t shards = 1;
     for (const Place& place : places_) shards = std::max(shards, place.shard + 1);
-    const bool has_side_file = std::ranges::find(beside, true) != beside.end();
-    std::vector<std::vector<ArrayPlan>> of_shard(shards + (has_side_file ? 1 : 0));
+    std::vector<std::vector<ArrayPlan>> of_shard(shards + side_files_.size());
     std::vector<ArrayPlan> indexed;
     std::vector<std::size_t> shard_of;
     for (std::size_t i = 0; i < arrays.size(); ++i) {
-      if (beside[i]) {
-        places_[i] = {shards, of_shard[shards].size()};
-      } else {
+      if (side_files[i].empty()) {
         indexed.push_back(arrays[i]);
         shard_of.push_back(places_[i].shard);
+      } else {
+        const auto before = std::distance(side_files_.begin(), side_files_.find(std::string(side_files[i])));
+        const std::size_t file = shards + static_cast<std::size_t>(before);
+        places_[i] = {file, of_shard[file].size()};
       }
       of_shard[places_[i].shard].push_back(arrays[i]);
     }
@@ -98,7 +104,8 @@ class DirectoryWriter final : public Writer {
     // The arrays first: a directory that holds any of them is known as a checkpoint by the next run.
     for (std::size_t s = 0; s < of_shard.size(); ++s) {
       Shard& shard = *shards_.emplace_back(std::make_unique<Shard>());
-      shard.file = output_.make(s == shards ? std::string(style_.side_file) : shard_name(s, shards));
+      shard.file = output_.make(s < shards ? shard_name(s, shards)
+                                           : *std::next(side_files_.begin(), static_cast<std::ptrdiff_t>(s - shards)));
       shard.content.emplace(shard.file, lay_out(metadata, of_shard[s], style_.file));
       file_bytes_ += shard.content->file_bytes();
     }
@@ -141,7 +148,8 @@ class DirectoryWriter final : public Writer {
   }
 
   void check_carried(std::size_t shards) const {
-    std::set<std::string> taken{kIndexName, std::string(style_.side_file)};
+    std::set<std::string> taken = side_files_;
+    taken.insert(kIndexName);
     for (std::size_t s = 0; s < shards; ++s) taken.insert(shard_name(s, shards));
     for (const CarriedFile& file : options_.files) {
       if (taken.contains(file.name)) {
@@ -194,11 +202,18 @@ class DirectoryWriter final : public Writer {
   DirectoryStyle style_;
   OutputDirectory output_;
   std::vector<Place> places_;                   // of each array of begin()
+  std::set<std::string> side_files_;            // after the shards, in this order
   std::vector<std::unique_ptr<Shard>> shards_;  // their addresses are kept by what they hold
   std::uint64_t file_bytes_ = 0;
 };
 
 }  // namespace
+
+std::string_view adapter_file_of(std::string_view array) {
+  constexpr std::string_view kPeft = "base_model.model.";
+  const bool factor = array.ends_with(".lora_A.weight") || array.ends_with(".lora_B.weight");
+  return array.starts_with(kPeft) && factor ? "eora/adapter_model.safetensors" : "";
+}
 
 std::string shard_name(std::size_t number, std::size_t count) {
   if (count == 1) return "model.safetensors";

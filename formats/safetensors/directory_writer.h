@@ -13,6 +13,10 @@
 
 namespace regauge::safetensors {
 
+/// Where a PEFT adapter lies in the directory of its model, by the names that its arrays have there; empty for others.
+/// Source: ModelCloud/GPTQModel examples/eora, huggingface/peft src/peft/utils/constants.py.
+std::string_view adapter_file_of(std::string_view array);
+
 /// How the directories of the formats differ whose arrays lie in safetensors files.
 struct DirectoryStyle {
   FileStyle file;
@@ -21,9 +25,8 @@ struct DirectoryStyle {
   bool index_ends_in_line_feed = true;
   /// `total_parameters` of the index, by the arrays and the files that go with them; null or nothing: no such key.
   std::optional<std::uint64_t> (*count_parameters)(std::span<const ArrayPlan>, std::span<const CarriedFile>) = nullptr;
-  /// Arrays that go to a file of their own, which the index does not name; null: none.
-  bool (*is_beside)(std::string_view array) = nullptr;
-  std::string_view side_file = {};
+  /// The file of its own that an array goes to, which the index does not name; empty for arrays of the model.
+  std::string_view (*side_file_of)(std::string_view array) = adapter_file_of;
 };
 
 /// File `number` of `count`, from 0: model.safetensors, or model-00001-of-00003.safetensors.

@@ -9,6 +9,7 @@
 #include "formats/safetensors/directory.h"
 #include "formats/safetensors/directory_writer.h"
 #include "formats/safetensors/header.h"
+#include "formats/safetensors/low_rank.h"
 #include "formats/safetensors/writer.h"
 
 namespace regauge {
@@ -72,7 +73,11 @@ void add_file(Checkpoint& checkpoint, FindingTally& tally, std::string name, Fil
   checkpoint.files.push_back({std::move(name), std::move(file), header.data_offset});
 }
 
-Checkpoint open(const Source& source, const OpenOptions& options) { return open_safetensors(source, options); }
+Checkpoint open(const Source& source, const OpenOptions& options) {
+  Checkpoint checkpoint = open_safetensors(source, options);
+  safetensors::attach_low_rank(checkpoint, source, options);
+  return checkpoint;
+}
 
 Bid bid(const Source& source) {
   if (source.is_directory) {

@@ -13,10 +13,10 @@
 #include "base/limits.h"
 #include "base/pattern.h"
 #include "base/text.h"
-#include "formats/gptq/eora.h"
+#include "formats/safetensors/low_rank.h"
 #include "formats/safetensors/safetensors.h"
 
-namespace regauge::gptq {
+namespace regauge::safetensors {
 namespace {
 
 namespace fs = std::filesystem;
@@ -83,6 +83,7 @@ struct AdapterConfig {
   std::optional<double> alpha;
   bool rslora = false;
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
+  std::vector<std::pair<std::string, double>> alpha_pattern;
 };
 
 AdapterConfig read_config(const Folder& folder, const fs::path& path) {
@@ -105,6 +106,12 @@ AdapterConfig read_config(const Folder& folder, const fs::path& path) {
         config.rank_pattern.emplace_back(key, rank.get<std::int64_t>());
       }
     }
+    if (const Json* patterns = get_object(json, "alpha_pattern")) {
+      for (const auto& [key, alpha] : patterns->items()) {
+        if (!alpha.is_number()) throw Error(ErrorCode::malformed, "an alpha is no number").tensor(excerpt(key));
+        config.alpha_pattern.emplace_back(key, alpha.get<double>());
+      }
+    }
   } catch (Error& error) {
     throw std::move(error.at(config.path));
   }
@@ -117,16 +124,16 @@ AdapterConfig read_config(const Folder& folder, const fs::path& path) {
   return config;
 }
 
-/// The rank that the config announces for an array. GPTQModel takes a rank_pattern entry that equals the module's name, ends
-/// in it or matches it from the start, all in lower case. Source: ModelCloud/GPTQModel gptqmodel/adapter/adapter.py.
-std::optional<std::int64_t> announced_rank(const AdapterConfig& config, const std::vector<Pattern>& patterns,
-                                           std::string_view module, MatchBudget& budget) {
+/// The value that the config announces for a module. GPTQModel takes an entry that equals the module's name, ends in it or
+/// matches it from the start, all in lower case. Source: ModelCloud/GPTQModel gptqmodel/adapter/adapter.py.
+template <typename T>
+std::optional<T> announced(const std::vector<std::pair<std::string, T>>& entries, const std::vector<Pattern>& patterns,
+                           const std::optional<T>& usual, std::string_view module, MatchBudget& budget) {
   for (std::size_t i = 0; i < patterns.size(); ++i) {
     const std::string& key = patterns[i].text();
-    if (key == module || key.ends_with(module) || patterns[i].matches(module, budget))
-      return config.rank_pattern[i].second;
+    if (key == module || key.ends_with(module) || patterns[i].matches(module, budget)) return entries[i].second;
   }
-  return config.rank;
+  return usual;
 }
 
 std::string lower(std::string_view text) {
@@ -140,29 +147,32 @@ void check_config(const AdapterConfig& config, std::span<const StoredArray> arra
   constexpr std::string_view kPrefix = "base_model.model.";
   constexpr std::string_view kSuffix = ".lora_a.weight";
   std::vector<Pattern> patterns;
+  std::vector<Pattern> alphas;
   MatchBudget budget;
   try {
     for (const auto& [key, rank] : config.rank_pattern) patterns.emplace_back(lower(key));
+    for (const auto& [key, alpha] : config.alpha_pattern) alphas.emplace_back(lower(key));
     for (const StoredArray& array : arrays) {
       const std::string name = lower(array.name);
       if (!name.ends_with(kSuffix) || array.shape.rank() != 2) continue;
       const std::size_t begin = name.starts_with(kPrefix) ? kPrefix.size() : 0;
       const std::string module = name.substr(begin, name.size() - kSuffix.size() - begin);
-      const auto announced = announced_rank(config, patterns, module, budget);
+      const auto expected = announced(config.rank_pattern, patterns, config.rank, module, budget);
       // PEFT's A is [r, K]; one that lies the other way round is known by the rank that is announced.
-      const bool turned = announced && *announced != array.shape.dims[0] && *announced == array.shape.dims[1];
+      const bool turned = expected && *expected != array.shape.dims[0] && *expected == array.shape.dims[1];
       const std::int64_t rank = array.shape.dims[turned ? 1 : 0];
-      if (announced && *announced != rank) {
+      if (expected && *expected != rank) {
         tally.add(Severity::warning, "adapter-rank-mismatch",
                   "adapter_config.json announces another rank than the factors have", module);
       }
       // PEFT multiplies by alpha / r of the module (alpha / sqrt(r) with use_rslora); GPTQModel's EoRA multiplies by nothing
       // and writes alpha = r of the whole. Source: huggingface/peft src/peft/tuners/lora/layer.py, update_layer.
       const double divisor = config.rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
-      if (config.alpha && *config.alpha != divisor) {
+      const auto alpha = announced(config.alpha_pattern, alphas, config.alpha, module, budget);
+      if (alpha && *alpha != divisor) {
         tally.add(Severity::warning, "adapter-scale",
                   fmt::format("EoRA factors are added as they are, but a PEFT loader would multiply them by {:g}",
-                              *config.alpha / divisor),
+                              *alpha / divisor),
                   module);
       }
     }
@@ -216,4 +226,4 @@ void append_adapter(Checkpoint& checkpoint, const Source& source, const OpenOpti
   }
 }
 
-}  // namespace regauge::gptq
+}  // namespace regauge::safetensors

@@ -5,7 +5,7 @@
 
 #include "formats/format.h"
 
-namespace regauge::gptq {
+namespace regauge::safetensors {
 
 // EoRA: factors of rank r that correct a quantized weight, W = decode + B * A with A [r, K] and B [N, r]. They come in three
 // places: an adapter directory (adapter_config.json beside adapter_model.safetensors, in PEFT's names), inside the model as
@@ -19,10 +19,10 @@ namespace regauge::gptq {
 /// product.
 void append_adapter(Checkpoint& checkpoint, const Source& source, const OpenOptions& options);
 
-/// Hands every pair of factors among `checkpoint`'s tensors to the tensor that it corrects, as parts lowrank_a and lowrank_b,
-/// and marks the tensors that it took apart in `absorbed`, which runs parallel to `checkpoint.tensors`. Names are matched
-/// by suffix and without regard to case; orientation goes by shape, and by suffix where the shapes allow both. Throws
-/// Error{malformed} for factors whose ranks or sizes do not fit, or half a pair.
-void attach_factors(Checkpoint& checkpoint, std::vector<bool>& absorbed);
+/// Attaches low-rank factors to the weights of `checkpoint` that they correct: those of append_adapter() and those among its
+/// own arrays become parts lowrank_a and lowrank_b. Names are matched by suffix and without regard to case; orientation
+/// goes by shape, and by suffix where the shapes allow both. A checkpoint of factors alone stays as it is. Throws
+/// Error{malformed} for factors whose ranks or sizes do not fit, or half a pair; and as append_adapter().
+void attach_low_rank(Checkpoint& checkpoint, const Source& source, const OpenOptions& options);
 
-}  // namespace regauge::gptq
+}  // namespace regauge::safetensors

@@ -1,4 +1,4 @@
-#include "formats/gptq/eora.h"
+#include "formats/safetensors/low_rank.h"
 
 #include <algorithm>
 #include <map>
@@ -13,7 +13,7 @@
 #include "base/text.h"
 #include "ir/array_part.h"
 
-namespace regauge::gptq {
+namespace regauge::safetensors {
 namespace {
 
 std::string lower(std::string_view text) {
@@ -123,8 +123,7 @@ void attach(const Checkpoint& checkpoint, const FactorPair& pair, Tensor& tensor
   tensor.arrays.push_back(*pair.b);
 }
 
-}  // namespace
-
+/// Hands every pair of factors among the tensors to its weight and marks the tensors that it took apart in `absorbed`.
 void attach_factors(Checkpoint& checkpoint, std::vector<bool>& absorbed) {
   std::map<std::string, FactorPair> pairs;  // ordered: findings must not depend on a hash
   for (std::size_t i = 0; i < checkpoint.arrays.size(); ++i) {
@@ -143,6 +142,7 @@ void attach_factors(Checkpoint& checkpoint, std::vector<bool>& absorbed) {
     if (checkpoint.tensors[t].arrays.size() == 1) tensor_of_array.emplace(checkpoint.tensors[t].arrays[0], t);
   }
   const auto weights = weights_by_module(checkpoint);
+  if (weights.empty()) return;  // an adapter by itself
   FindingTally tally;
   for (const auto& [key, pair] : pairs) {
     Tensor* weight = find_weight(weights, key);
@@ -161,4 +161,18 @@ void attach_factors(Checkpoint& checkpoint, std::vector<bool>& absorbed) {
   tally.move_to(checkpoint.findings, {});
 }
 
-}  // namespace regauge::gptq
+}  // namespace
+
+void attach_low_rank(Checkpoint& checkpoint, const Source& source, const OpenOptions& options) {
+  append_adapter(checkpoint, source, options);
+  std::vector<bool> absorbed(checkpoint.tensors.size());
+  attach_factors(checkpoint, absorbed);
+  std::vector<Tensor> kept;
+  kept.reserve(checkpoint.tensors.size());
+  for (std::size_t i = 0; i < absorbed.size(); ++i) {
+    if (!absorbed[i]) kept.push_back(std::move(checkpoint.tensors[i]));
+  }
+  checkpoint.tensors = std::move(kept);
+}
+
+}  // namespace regauge::safetensors
