@@ -1,6 +1,6 @@
-#include "inspect/pattern.h"
+#include "base/name_pattern.h"
 
-namespace regauge::inspect {
+namespace regauge {
 namespace {
 
 bool matches_glob(std::string_view pattern, std::string_view name) noexcept {
@@ -32,4 +32,4 @@ bool NamePattern::matches(std::string_view name) const noexcept {
   return glob_ ? matches_glob(text_, name) : name.find(text_) != std::string_view::npos;
 }
 
-}  // namespace regauge::inspect
+}  // namespace regauge

@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-namespace regauge::inspect {
+namespace regauge {
 
 /// Picks tensors by name: `*` and `?` make it a glob over the whole name, otherwise it is any part of the name. Compares
 /// bytes; runs in time linear in pattern times name, whatever the pattern.
@@ -19,4 +19,4 @@ class NamePattern {
   bool glob_;
 };
 
-}  // namespace regauge::inspect
+}  // namespace regauge

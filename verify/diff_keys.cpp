@@ -46,6 +46,7 @@ bool is_storage_key(std::string_view where, std::string_view key) {
 
 bool is_storage_file(std::string_view name) {
   return name.ends_with(".index.json") || name == "quantize_config.json" || name == "regauge.json" ||
+         name.ends_with("adapter_config.json") ||
          !(name.ends_with(".json") || name.ends_with(".jinja") || name.ends_with(".txt"));
 }
 

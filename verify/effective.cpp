@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 #include "inspect/catalog.h"
+#include "models/low_rank.h"
+#include "models/permutations.h"
 
 namespace regauge {
 namespace {
@@ -45,14 +47,6 @@ Target effective_slot(const Architecture& architecture, const Tensor& tensor, co
   return target;
 }
 
-/// The factors of W = decode + B * A share its conventions: A has its columns and B its rows.
-View factor_view(PartId factor, const View& undo) {
-  View view;
-  if (factor == PartId::lowrank_a) view.columns = undo.columns;
-  if (factor == PartId::lowrank_b) view.rows = undo.rows;
-  return view;
-}
-
 std::string factor_name(std::string weight, PartId factor) {
   return std::move(weight) + (factor == PartId::lowrank_a ? ".lora_a" : ".lora_b");
 }
@@ -75,6 +69,7 @@ class TakingApart {
 
   EffectiveModel run() {
     for (path_ = 0; path_ < paths_.size(); ++path_) {
+      if (is_adapter(*paths_[path_].checkpoint)) orders_ = read_permutations(*paths_[path_].checkpoint);
       for (const Tensor& tensor : paths_[path_].checkpoint->tensors) take(tensor);
     }
     return std::move(result_);
@@ -140,7 +135,8 @@ class TakingApart {
     for (const Piece& piece : assembly->pieces) {
       Target target = whole_piece(factor_name(model_->canonical_name(piece.slot), factor),
                                   Shape{piece.rows.size(), assembly->columns}, tensor, *assembly, piece);
-      target.pieces.front().view = factor_view(factor, undoing(model_->convention(dialect, piece.slot), tensor));
+      target.pieces.front().view =
+          factor_view(factor, undoing(adapter_order(*model_, dialect, orders_, piece.slot), tensor));
       add(std::move(target), LeafKind::factor, tensor);
     }
   }
@@ -155,6 +151,7 @@ class TakingApart {
   std::span<const OpenedPath> paths_;
   const Architecture* model_ = nullptr;
   std::size_t path_ = 0;
+  std::map<std::string, AxisMap> orders_;  // recorded by the last adapter
   std::set<std::string> names_;
   EffectiveModel result_;
 };
