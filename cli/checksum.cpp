@@ -139,7 +139,7 @@ int print_digests(const ChecksumArguments& arguments) {
   const Wanted wanted = wanted_of(arguments);
   if (arguments.form != "json" && wanted.values)
     throw Error(ErrorCode::invalid, "lines of llama-gguf-hash have no value digests: --format json has");
-  const OpenedModel opened(arguments.paths);
+  const OpenedModel opened(arguments.paths, {}, OpenedModel::Adapters::keep_apart);
   const Results results = digest(arguments, opened, wanted);
   const std::string text = arguments.json || arguments.form == "json"
                                ? checksum_to_json(results.sums, results.value_digests()).dump(2) + "\n"
@@ -189,7 +189,7 @@ int check_digests(const ChecksumArguments& arguments) {
   constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{512} << 20;
   const Manifest manifest = parse_manifest(read_text_file(arguments.check, kMaxManifestBytes), arguments.check);
   const Wanted wanted = wanted_of(arguments, manifest);
-  const OpenedModel opened(arguments.paths);
+  const OpenedModel opened(arguments.paths, {}, OpenedModel::Adapters::keep_apart);
   const Results results = digest(arguments, opened, wanted);
   ManifestReport report;
   if (!wanted.algorithms.empty()) add(report, check_stored(manifest, results.sums, wanted.algorithms.front()));

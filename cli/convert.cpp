@@ -18,6 +18,7 @@
 #include "cli/app.h"
 #include "cli/convert_arguments.h"
 #include "cli/convert_whole.h"
+#include "cli/opened_model.h"
 #include "cli/progress_line.h"
 #include "cli/terminal.h"
 #include "convert/execute.h"
@@ -54,16 +55,14 @@ void refuse_overwriting_source(const Checkpoint& source, const Plan& plan) {
   }
 }
 
-/// The vision tower's file that goes with a GGUF model: named, or mmproj-NAME.gguf beside it.
-std::optional<Checkpoint> open_vision(const ConvertArguments& arguments, const Checkpoint& source,
-                                      const ConvertOptions& options) {
-  if (!arguments.mmproj.empty()) return open_checkpoint(arguments.mmproj);
-  if (source.dialect != Dialect::gguf || options.format == "gguf" || options.drop_vision) return std::nullopt;
-  const std::filesystem::path beside = output_path(arguments.source, OutputKind::mmproj);
-  if (!std::filesystem::is_regular_file(beside)) return std::nullopt;
-  if (!arguments.quiet)
-    fmt::print(stderr, "note: {}: taken for the model's vision tower\n", printable(beside.string()));
-  return open_checkpoint(beside);
+/// The files of a GGUF model's parts: named, or beside it.
+void take_parts(const ConvertArguments& arguments, const ConvertOptions& options, OpenedModel& model) {
+  using Telling = OpenedModel::Telling;
+  if (!arguments.mmproj.empty()) model.add(arguments.mmproj);
+  if (model.first().dialect != Dialect::gguf || options.format == "gguf") return;
+  const auto telling = arguments.quiet ? Telling::quiet : Telling::note;
+  if (model.paths().size() == 1 && !options.drop_vision) model.take_beside(OutputKind::mmproj, telling);
+  if (!model.has_factors() && options.eora != EoraPolicy::drop) model.take_beside(OutputKind::adapter, telling);
 }
 
 /// Makes every large buffer a mapping of its own, given back when it is freed, so that what is held is what is in use.
@@ -109,16 +108,15 @@ int run_convert(const ConvertArguments& arguments) {
   const ConvertOptions options = options_of(arguments);
   if (!arguments.dry_run) listen_to_signals();
   if (options.max_memory != 0) give_memory_back();
-  const Checkpoint source = open_checkpoint(arguments.source, open_options_of(arguments));
-  if (options.format == "container" || asks_for_a_copy(arguments, source)) {
+  OpenedModel model(arguments.sources, open_options_of(arguments));
+  const Checkpoint& source = model.first();
+  if (options.format == "container" || (arguments.sources.size() == 1 && asks_for_a_copy(arguments, source))) {
+    if (arguments.sources.size() > 1)
+      throw Error(ErrorCode::unsupported, "a container takes one checkpoint in").at(arguments.sources[1]);
     return copy_whole_checkpoint(arguments, options, source, interrupted);
   }
-  const auto architecture = recognise(source);
-  std::vector<OpenedPath> sources{{&source, architecture.get()}};
-  const std::optional<Checkpoint> vision = open_vision(arguments, source, options);
-  const auto tower = vision ? recognise(*vision) : nullptr;
-  if (vision) sources.push_back({&*vision, tower.get()});
-  const Plan plan = plan_conversion(sources, arguments.target, options);
+  take_parts(arguments, options, model);
+  const Plan plan = plan_conversion(model.paths(), arguments.target, options);
   refuse_overwriting_source(source, plan);
   if (!arguments.quiet && !arguments.json) {
     fmt::print(stderr, "{}{}", render_findings(source.findings), render_findings(plan.findings));
@@ -143,11 +141,12 @@ void add_convert(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<ConvertArguments>();
   CLI::App* command =
       app.add_subcommand("convert", "Write a checkpoint in another format, packed to packed where that is exact");
-  command->add_option("SRC", arguments->source, "Checkpoint: a directory or a file")->required();
   command
-      ->add_option("DST", arguments->target,
-                   "Target: a file, whose .rg.gguf, .gguf or .safetensors tells the format, or with --to a directory")
-      ->required();
+      ->add_option("SRC", arguments->sources,
+                   "Checkpoint: a directory or a file; several are one model, such as a GGUF and its adapter. Then the "
+                   "target: a file, whose .rg.gguf, .gguf or .safetensors tells the format, or with --to a directory")
+      ->required()
+      ->option_text("... DST");
   command->add_option("--to", arguments->to, "Target format (default: by DST's extension)")
       ->check(CLI::IsMember({"gguf", "gptq", "mlx", "safetensors", "container"}));
   const CLI::IsMember dtypes({"f32", "f16", "bf16"});
@@ -191,8 +190,10 @@ void add_convert(CLI::App& app, Command& chosen) {
   command->add_flag("--no-value-digests", arguments->no_value_digests,
                     "Leave the digests of the weights' values out of a container, which take a second reading");
   command->add_flag("--fresh", arguments->fresh, "Write anew where the same format would be copied file by file");
-  command->add_option("--outputs", arguments->outputs, "Files of a GGUF: model, mmproj, mtp (default: model,mmproj)")
-      ->check(CLI::IsMember({"model", "mmproj", "mtp"}))
+  command
+      ->add_option("--outputs", arguments->outputs,
+                   "Files of a GGUF: model, mmproj, mtp, adapter (default: model,mmproj,adapter)")
+      ->check(CLI::IsMember({"model", "mmproj", "mtp", "adapter"}))
       ->delimiter(',');
   command->add_option("--split-max-size", arguments->shard_size,
                       "Most data bytes in one file: 4GiB, 500M (default: one file)");
@@ -204,7 +205,19 @@ void add_convert(CLI::App& app, Command& chosen) {
                     "Leave the order of MLP columns alone, so that act-order down projections are refused");
   command->add_option("--name", arguments->name, "general.name of a GGUF (default: from SRC's name)");
   command->add_option("--adapter", arguments->adapter,
-                      "Low-rank adapter directory that goes with SRC (default: one inside SRC)");
+                      "Low-rank adapter that goes with SRC: a PEFT or MLX directory, a GGUF LoRA file (default: one "
+                      "inside SRC, or NAME-LoRA.gguf beside a GGUF)");
+  command
+      ->add_option(
+          "--eora", arguments->eora,
+          "Low-rank factors: keep, merge (W + B*A in place of W, where --allow dense or --dense permits it) or "
+          "drop (default: keep)")
+      ->check(CLI::IsMember({"keep", "merge", "drop"}));
+  command
+      ->add_option("--merge-only", arguments->merge_only,
+                   "With --eora merge: only weights of these Hugging Face names, a part or a glob; others keep theirs")
+      ->type_name("PATTERN")
+      ->delimiter(',');
   command->add_option("--zeros", arguments->zeros, "How GPTQ zero points are stored: auto, v1 or v2 (default: auto)")
       ->check(CLI::IsMember({"auto", "v1", "v2"}));
   command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
@@ -221,7 +234,13 @@ void add_convert(CLI::App& app, Command& chosen) {
       "Examples:\n"
       "  regauge convert qwen35-gptq-int4 model.gguf --dry-run\n"
       "  regauge convert qwen35-bf16-tiny values.safetensors --dtype f32");
-  command->callback([&chosen, arguments] { chosen = [arguments] { return run_convert(*arguments); }; });
+  command->callback([&chosen, arguments] {
+    // The last path is the target, however many there are before it.
+    if (arguments->sources.size() < 2) throw CLI::RequiredError("DST");
+    arguments->target = std::move(arguments->sources.back());
+    arguments->sources.pop_back();
+    chosen = [arguments] { return run_convert(*arguments); };
+  });
 }
 
 }  // namespace regauge::cli

@@ -116,14 +116,21 @@ ConvertOptions options_of(const ConvertArguments& arguments) {
     };
     options.separate_mtp = listed("mtp");
     options.drop_vision = !listed("mmproj");
+    if (!listed("adapter")) options.eora = EoraPolicy::drop;
   }
   if (!arguments.require.empty()) options.require = fidelity_from_name(arguments.require);
   for (const std::string& part : arguments.drop) {
     options.drop_vision = options.drop_vision || part == "vision";
     options.drop_mtp = options.drop_mtp || part == "mtp";
-    options.drop_eora = options.drop_eora || part == "eora";
+    if (part == "eora") options.eora = EoraPolicy::drop;
     options.drop_foreign = options.drop_foreign || part == "foreign";
   }
+  if (arguments.eora == "keep") options.eora = EoraPolicy::keep;
+  if (arguments.eora == "merge") options.eora = EoraPolicy::merge;
+  if (arguments.eora == "drop") options.eora = EoraPolicy::drop;
+  options.merge_only = arguments.merge_only;
+  if (!arguments.merge_only.empty() && options.eora != EoraPolicy::merge)
+    throw Error(ErrorCode::invalid, "--merge-only goes with --eora merge");
   options.model_name = arguments.name;
   options.overwrite = arguments.force;
   options.replace_partial = arguments.force;
@@ -149,7 +156,7 @@ bool asks_for_a_copy(const ConvertArguments& arguments, const Checkpoint& source
                        !arguments.layout.empty() || !arguments.shard_size.empty() || !arguments.outputs.empty() ||
                        !arguments.assets.empty() || !arguments.mmproj.empty() || !arguments.name.empty() ||
                        !arguments.adapter.empty() || !arguments.recipe.empty() || !arguments.tensor_types.empty() ||
-                       !arguments.like.empty();
+                       !arguments.like.empty() || !arguments.eora.empty();
   // Parts of a split model are read as one, and one is what is asked for.
   const bool merges = !source.is_directory() && source.files.size() > 1;
   return !changes && !merges && source.is_directory() == names_directory(arguments);

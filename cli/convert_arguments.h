@@ -12,7 +12,7 @@ namespace regauge::cli {
 
 /// The command line of `regauge convert`, as typed.
 struct ConvertArguments {
-  std::string source;
+  std::vector<std::string> sources;
   std::string target;
   std::string to;
   std::string dtype;
@@ -31,6 +31,8 @@ struct ConvertArguments {
   std::string shard_size;
   bool no_fold = false;
   std::string adapter;
+  std::string eora;
+  std::vector<std::string> merge_only;
   std::string zeros = "auto";
   std::string recipe;
   std::vector<std::string> tensor_types;

@@ -110,7 +110,7 @@ int copy_whole_checkpoint(const ConvertArguments& arguments, const ConvertOption
   Outcome outcome;
   if (source.format == "container" && options.format != "container") {
     const container::Restored restored =
-        container::restore(arguments.source, arguments.target, write_options(arguments));
+        container::restore(arguments.sources.front(), arguments.target, write_options(arguments));
     outcome = {fmt::format("{} files restored", restored.files), restored.bytes, 0.0, true};
   } else {
     const Format& format = *find_format(options.format);

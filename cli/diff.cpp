@@ -40,8 +40,8 @@ int run_diff(const DiffArguments& arguments) {
   OpenedModel second = open_model(arguments.second, arguments.with_second);
   const bool quiet = arguments.quiet || arguments.json;
   const auto telling = quiet ? OpenedModel::Telling::quiet : OpenedModel::Telling::note;
-  first.take_vision_like(second, telling);
-  second.take_vision_like(first, telling);
+  first.take_parts_like(second, telling);
+  second.take_parts_like(first, telling);
   Diff result;
   {
     PercentLine line("comparing", !quiet);
@@ -68,8 +68,9 @@ void add_diff(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("diff", "How two checkpoints of any formats differ; exit 0 when they do not");
   command->add_option("A", arguments->first, "Checkpoint: a directory or a file")->required();
   command->add_option("B", arguments->second, "The other one")->required();
-  command->add_option("--with-a", arguments->with_first,
-                      "What goes with A, such as an adapter (default: mmproj-NAME.gguf beside a GGUF)");
+  command->add_option(
+      "--with-a", arguments->with_first,
+      "What goes with A, such as an adapter (default: mmproj-NAME.gguf and NAME-LoRA.gguf beside a GGUF)");
   command->add_option("--with-b", arguments->with_second, "The same of B");
   command
       ->add_option("--only", arguments->only,

@@ -3,24 +3,62 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "convert/plan.h"
-#include "formats/format.h"
 #include "models/architecture.h"
+#include "models/low_rank.h"
 
 namespace regauge::cli {
 
-OpenedModel::OpenedModel(const std::vector<std::string>& paths) : first_(paths.front()) {
-  for (const std::string& path : paths) open(path);
+OpenedModel::OpenedModel(const std::vector<std::string>& paths, const OpenOptions& options, Adapters adapters)
+    : first_(paths.front()), adapters_(adapters) {
+  open_first(first_, options);
+  for (std::size_t i = 1; i < paths.size(); ++i) add(paths[i]);
 }
 
-void OpenedModel::open(const std::string& path) {
-  checkpoints_.push_back(std::make_unique<const Checkpoint>(open_checkpoint(path)));
-  architectures_.push_back(recognise(*checkpoints_.back()));
-  paths_.push_back({checkpoints_.back().get(), architectures_.back().get()});
+void OpenedModel::open_first(const std::string& path, const OpenOptions& options) {
+  OpenOptions alone = options;
+  alone.adapter.reset();
+  alone.find_adapter = options.find_adapter && !options.adapter;
+  auto model = std::make_unique<Checkpoint>(open_checkpoint(path, alone));
+  auto architecture = recognise(*model);
+  std::optional<Checkpoint> adapter;
+  if (options.adapter) adapter = open_checkpoint(*options.adapter);
+  // Readers attach an adapter of their own ecosystem by names alone, also to models that nobody knows.
+  const bool by_reader = adapter && model->dialect != Dialect::gguf &&
+                         (model->dialect == adapter->dialect || architecture == nullptr || !is_adapter(*adapter));
+  if (by_reader) *model = open_checkpoint(path, options);
+  paths_.push_back({model.get(), architecture.get()});
+  checkpoints_.push_back(std::move(model));
+  architectures_.push_back(std::move(architecture));
+  if (!adapter || by_reader) return;
+  if (!is_adapter(*adapter))
+    throw Error(ErrorCode::invalid, "is no adapter: it holds more than low-rank factors").at(adapter->path);
+  attach(*std::move(adapter));
+}
+
+void OpenedModel::add(const std::string& path) {
+  auto checkpoint = std::make_unique<Checkpoint>(open_checkpoint(path));
+  const bool attaches = adapters_ == Adapters::attach && is_adapter(*checkpoint) &&
+                        paths_.front().architecture != nullptr && !is_adapter(first());
+  if (attaches) return attach(std::move(*checkpoint));
+  architectures_.push_back(recognise(*checkpoint));
+  paths_.push_back({checkpoint.get(), architectures_.back().get()});
+  checkpoints_.push_back(std::move(checkpoint));
+}
+
+void OpenedModel::attach(Checkpoint adapter) {
+  if (architectures_.front() == nullptr) {
+    throw Error(ErrorCode::unsupported,
+                "the architecture is not known, so the names in an adapter of another format cannot be matched")
+        .at(adapter.path);
+  }
+  attach_adapter(*checkpoints_.front(), *architectures_.front(), std::move(adapter));
 }
 
 bool OpenedModel::has_vision() const {
@@ -28,13 +66,27 @@ bool OpenedModel::has_vision() const {
       paths_, [](const OpenedPath& path) { return path.architecture != nullptr && path.architecture->has_vision(); });
 }
 
-void OpenedModel::take_vision_like(const OpenedModel& other, Telling telling) {
-  if (paths_.front().checkpoint->dialect != Dialect::gguf || has_vision() || !other.has_vision()) return;
-  const std::filesystem::path beside = output_path(first_, OutputKind::mmproj);
-  if (!std::filesystem::is_regular_file(beside)) return;
-  if (telling == Telling::note)
-    fmt::print(stderr, "note: {}: taken for the model's vision tower\n", printable(beside.string()));
-  open(beside.string());
+bool OpenedModel::has_factors() const {
+  return std::ranges::any_of(paths_, [](const OpenedPath& path) {
+    return is_adapter(*path.checkpoint) || std::ranges::any_of(path.checkpoint->tensors, &Tensor::has_low_rank);
+  });
+}
+
+bool OpenedModel::take_beside(OutputKind kind, Telling telling) {
+  if (first().dialect != Dialect::gguf || !first().packed_format.empty()) return false;
+  const std::filesystem::path beside = output_path(first_, kind);
+  if (!std::filesystem::is_regular_file(beside)) return false;
+  if (telling == Telling::note) {
+    fmt::print(stderr, "note: {}: taken for the model's {}\n", printable(beside.string()),
+               kind == OutputKind::adapter ? "low-rank factors" : "vision tower");
+  }
+  add(beside.string());
+  return true;
+}
+
+void OpenedModel::take_parts_like(const OpenedModel& other, Telling telling) {
+  if (!has_vision() && other.has_vision()) take_beside(OutputKind::mmproj, telling);
+  if (!has_factors() && other.has_factors()) take_beside(OutputKind::adapter, telling);
 }
 
 }  // namespace regauge::cli

@@ -6,28 +6,47 @@
 #include <vector>
 
 #include "convert/adapt.h"
+#include "formats/format.h"
 
 namespace regauge::cli {
 
-/// A checkpoint and what goes with it: several paths that are one model.
+/// A checkpoint and what goes with it: several paths that are one model. An adapter (a PEFT or MLX directory, a GGUF LoRA
+/// file) gives its factors to the first of them.
 class OpenedModel {
  public:
-  /// Opens `paths`. Throws what open_checkpoint() throws.
-  explicit OpenedModel(const std::vector<std::string>& paths);
+  enum class Adapters : std::uint8_t {
+    attach,      ///< factors become parts of the weights they correct
+    keep_apart,  ///< an adapter stays a path of its own
+  };
+
+  /// Opens `paths`, the first one with `options`, whose adapter may be one of any ecosystem. Throws what open_checkpoint()
+  /// and attach_adapter() throw.
+  explicit OpenedModel(const std::vector<std::string>& paths, const OpenOptions& options = {},
+                       Adapters adapters = Adapters::attach);
 
   const std::vector<OpenedPath>& paths() const noexcept { return paths_; }
+  const Checkpoint& first() const noexcept { return *checkpoints_.front(); }
   /// Whether any of its configurations describes a vision tower.
   bool has_vision() const;
+  /// Whether any weight has low-rank factors.
+  bool has_factors() const;
 
   enum class Telling : std::uint8_t { quiet, note };
-  /// Takes the vision tower that lies beside a GGUF model as mmproj-NAME.gguf, when `other` has one and this has not.
-  void take_vision_like(const OpenedModel& other, Telling telling);
+  /// Takes what lies beside a GGUF model, mmproj-NAME.gguf and NAME-LoRA.gguf, when `other` has a vision tower or factors and
+  /// this has not.
+  void take_parts_like(const OpenedModel& other, Telling telling);
+  /// Takes the file beside a GGUF model that holds its `kind`, when it is there; says so. False when nothing was taken.
+  bool take_beside(OutputKind kind, Telling telling);
+  /// Adds one more path.
+  void add(const std::string& path);
 
  private:
-  void open(const std::string& path);
+  void open_first(const std::string& path, const OpenOptions& options);
+  void attach(Checkpoint adapter);
 
   std::string first_;
-  std::vector<std::unique_ptr<const Checkpoint>> checkpoints_;
+  Adapters adapters_;
+  std::vector<std::unique_ptr<Checkpoint>> checkpoints_;
   std::vector<std::unique_ptr<const Architecture>> architectures_;
   std::vector<OpenedPath> paths_;
 };

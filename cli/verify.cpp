@@ -133,8 +133,8 @@ int verify_two(const VerifyArguments& arguments) {
   OpenedModel candidate = open_model(arguments.first, arguments.with_first);
   OpenedModel reference = open_model(arguments.second, arguments.with_second);
   const auto telling = arguments.shows_progress() ? OpenedModel::Telling::note : OpenedModel::Telling::quiet;
-  candidate.take_vision_like(reference, telling);
-  reference.take_vision_like(candidate, telling);
+  candidate.take_parts_like(reference, telling);
+  reference.take_parts_like(candidate, telling);
   PercentLine line("comparing", arguments.shows_progress());
   const DiffOptions options{.only = arguments.only, .keys = false, .decode_all = true, .threads = arguments.threads};
   const Faithfulness result =
@@ -168,8 +168,9 @@ void add_verify(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("verify", "Is a checkpoint sound; or, how faithful is it to a reference");
   command->add_option("A", arguments->first, "Checkpoint: a directory or a file")->required();
   command->add_option("B", arguments->second, "The reference that A is measured against (default: A by itself)");
-  command->add_option("--with-a", arguments->with_first,
-                      "What goes with A, such as an adapter (default: mmproj-NAME.gguf beside a GGUF)");
+  command->add_option(
+      "--with-a", arguments->with_first,
+      "What goes with A, such as an adapter (default: mmproj-NAME.gguf and NAME-LoRA.gguf beside a GGUF)");
   command->add_option("--with-b", arguments->with_second, "The same of B");
   command
       ->add_option("--max-rel", arguments->max_relative,

@@ -21,15 +21,114 @@ struct Found {
   std::size_t source = 0;
 };
 
-std::vector<std::string> low_rank_names(std::span<const OpenedPath> sources) {
-  std::vector<std::string> names;
-  for (const OpenedPath& path : sources) {
-    for (const Tensor& tensor : path.checkpoint->tensors) {
-      if (tensor.has_low_rank()) names.push_back(tensor.name);
+/// Rows of zeros, to fill up a factor of smaller rank.
+class ZeroRows final : public RowSource {
+ public:
+  using RowSource::RowSource;
+
+ private:
+  void read_rows(RowRange, std::span<std::byte> out) const override { std::ranges::fill(out, std::byte{0}); }
+};
+
+/// Low-rank factors on their way to a target: kept, merged into their weights or left out, as the options say.
+class Corrections {
+ public:
+  Corrections(const ConvertOptions& options, FactorForm form, Adaptation& result)
+      : options_(options), form_(form), result_(result) {}
+
+  /// Decides about the factors of `piece`'s tensor, if it has any. `weight` is the array of the target that the piece fills,
+  /// alone or not.
+  void take(TargetPiece& piece, const std::string& weight, bool alone) {
+    const Tensor& tensor = *piece.tensor;
+    if (!tensor.has_low_rank()) return;
+    switch (policy_for(options_, piece.canonical)) {
+      case EoraPolicy::merge: piece.with_low_rank = true; break;
+      case EoraPolicy::drop:
+        result_.left_out.push_back({tensor.name, "low-rank factors only, by --eora drop", &tensor, std::nullopt});
+        break;
+      case EoraPolicy::keep:
+        if (!alone) {
+          shared_.push_back(tensor.name);
+          return;
+        }
+        result_.corrected.push_back({weight, tensor.part(PartId::lowrank_a).shape.rows()});
+        for (const PartId id : {PartId::lowrank_a, PartId::lowrank_b}) keep(piece, weight, id);
+        break;
     }
   }
-  return names;
-}
+
+  /// Adds the factors that are kept to the outputs.
+  void finish() {
+    if (!shared_.empty()) {
+      throw refusal("low-rank factors of weights that are stored stacked or fused have no form in the target", shared_,
+                    "--eora merge adds them to the weights, --eora drop leaves them out");
+    }
+    if (targets_.empty()) return;
+    if (form_ == FactorForm::mlx) fill_up();
+    std::ranges::sort(result_.corrected, {}, &CorrectedModule::weight);
+    if (form_ == FactorForm::gguf) {
+      result_.outputs.push_back({OutputKind::adapter, std::move(targets_)});
+    } else {
+      auto& targets = result_.outputs.front().targets;
+      targets.insert(targets.end(), std::make_move_iterator(targets_.begin()), std::make_move_iterator(targets_.end()));
+    }
+  }
+
+ private:
+  void keep(const TargetPiece& piece, const std::string& weight, PartId id) {
+    const Tensor& factor = own(factor_tensor(*piece.tensor, id));
+    Target target = as_it_is(factor);
+    target.name = factor_array(form_, weight, id);
+    target.component = Component::adapter;
+    target.is_transposed = is_transposed(form_);
+    target.pieces.front().view = factor_view(id, piece.view);
+    target.pieces.front().canonical = piece.canonical;
+    targets_.push_back(std::move(target));
+  }
+
+  /// MLX has one rank for all modules; rows and columns of zeros change no product. Source: ml-explore/mlx-lm
+  /// mlx_lm/tuner/utils.py, load_adapters.
+  void fill_up() {
+    std::int64_t rank = 0;
+    for (const CorrectedModule& module : result_.corrected) rank = std::max(rank, module.rank);
+    for (std::size_t i = 0; i + 1 < targets_.size(); i += 2) {
+      Target& a = targets_[i];
+      Target& b = targets_[i + 1];
+      const std::int64_t own_rank = a.rows;
+      if (own_rank == rank) continue;
+      add_zeros(a, {rank - own_rank, a.columns}, own_rank);
+      a.rows = a.shape.dims[0] = rank;
+      b.pieces.front().target_columns = AxisMap::identity(own_rank);
+      add_zeros(b, {b.rows, rank - own_rank}, 0);
+      b.pieces.back().target_columns = AxisMap({{own_rank, rank - own_rank}});
+      b.columns = b.shape.dims[1] = rank;
+    }
+  }
+
+  void add_zeros(Target& target, const Shape& shape, std::int64_t first_row) {
+    const DType dtype = std::get<Dense>(target.pieces.front().tensor->encoding).dtype;
+    Tensor zeros;
+    zeros.name = target.pieces.front().tensor->name;
+    zeros.shape = shape;
+    zeros.encoding = Dense{dtype};
+    const auto row_bytes = static_cast<std::size_t>(shape.columns() * bits(dtype) / 8);
+    zeros.parts.push_back({PartId::values, dtype, shape, std::make_shared<ZeroRows>(shape.rows(), row_bytes)});
+    TargetPiece piece = as_it_is(own(std::move(zeros))).pieces.front();
+    piece.target_row = first_row;
+    target.pieces.push_back(std::move(piece));
+  }
+
+  const Tensor& own(Tensor tensor) {
+    result_.restored.push_back(std::make_unique<const Tensor>(std::move(tensor)));
+    return *result_.restored.back();
+  }
+
+  const ConvertOptions& options_;
+  FactorForm form_;
+  Adaptation& result_;
+  std::vector<Target> targets_;  // A and B of each module in turn
+  std::vector<std::string> shared_;
+};
 
 /// What --drop permits to leave behind, or the reason to refuse.
 class Dropping {
@@ -66,7 +165,7 @@ class Dropping {
 
  private:
   bool leave(const Tensor& tensor, std::string reason) {
-    left_out_.push_back({tensor.name, std::move(reason)});
+    left_out_.push_back({tensor.name, std::move(reason), nullptr, std::nullopt});
     return true;
   }
 
@@ -130,7 +229,12 @@ class Adapter {
  public:
   Adapter(std::span<const OpenedPath> sources, const Architecture& names, Dialect dialect,
           const ConvertOptions& options)
-      : sources_(sources), names_(names), dialect_(dialect), options_(options), dropping_(options, result_.left_out) {}
+      : sources_(sources),
+        names_(names),
+        dialect_(dialect),
+        options_(options),
+        dropping_(options, result_.left_out),
+        corrections_(options, factor_form(dialect, *sources.front().checkpoint, options), result_) {}
 
   Adaptation run() {
     for (std::size_t i = 0; i < sources_.size(); ++i) take_apart(i);
@@ -138,6 +242,7 @@ class Adapter {
     fold();
     for (const auto& [slot, found] : slots_) put_together(slot, found);
     finish_outputs();
+    corrections_.finish();
     check_complete();
     return std::move(result_);
   }
@@ -221,6 +326,7 @@ class Adapter {
                       .target_rows = place.piece.rows.size(),
                       .target_columns = place.piece.columns,
                       .canonical = names_.canonical_name(slot)};
+    corrections_.take(piece, place.array, found.assembly->pieces.size() == 1 && place.rows == canonical.rows());
     restore(checkpoint, stored, convention, piece);
     target.pieces.push_back(std::move(piece));
     if (slot.component == Component::mtp) result_.mtp_layers = std::max(result_.mtp_layers, slot.layer + 1);
@@ -316,6 +422,7 @@ class Adapter {
   const ConvertOptions& options_;
   Adaptation result_;
   Dropping dropping_;
+  Corrections corrections_;
   std::vector<std::vector<Assembly>> assemblies_;  // of each source
   std::map<Slot, Found> slots_;
   FoldOrders orders_;
@@ -329,6 +436,7 @@ Adaptation keep_names(const OpenedPath& path, Dialect dialect, const ConvertOpti
   Adaptation result;
   result.outputs.push_back({OutputKind::model, {}});
   Dropping dropping(options, result.left_out);
+  Corrections corrections(options, factor_form(dialect, *path.checkpoint, options), result);
   for (const Tensor& tensor : path.checkpoint->tensors) {
     Target target = as_it_is(tensor);
     target.is_linear = std::holds_alternative<Grouped>(tensor.encoding);
@@ -340,9 +448,12 @@ Adaptation keep_names(const OpenedPath& path, Dialect dialect, const ConvertOpti
       target.component = slot.component;
       target.required = path.architecture->required_dtype(dialect, slot);
       if (slot.component == Component::mtp) result.mtp_layers = std::max(result.mtp_layers, slot.layer + 1);
+      if (assembly->pieces.size() == 1) target.pieces.front().canonical = path.architecture->canonical_name(slot);
     }
+    corrections.take(target.pieces.front(), tensor.name, true);
     result.outputs.front().targets.push_back(std::move(target));
   }
+  corrections.finish();
   return result;
 }
 
@@ -368,11 +479,6 @@ Target as_it_is(const Tensor& tensor) {
 
 Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names, Dialect dialect,
                  const ConvertOptions& options) {
-  const std::vector<std::string> corrected = low_rank_names(sources);
-  if (!corrected.empty() && !options.drop_eora) {
-    throw refusal("the target cannot hold the low-rank (EoRA) factors of these modules", corrected,
-                  "--drop eora leaves the factors out");
-  }
   const Checkpoint& first = *sources.front().checkpoint;
   // An adapter file holds factors of weights, not weights, and does not tell the sizes that names are checked against.
   const bool known = names != nullptr && first.metadata.get_string("general.type") != "adapter";
@@ -388,7 +494,7 @@ Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names,
   } else {
     result = Adapter(sources, *names, dialect, options).run();
   }
-  for (const std::string& name : corrected) result.left_out.push_back({name, "low-rank factors only, by --drop eora"});
+  result.factor_form = factor_form(dialect, first, options);
   return result;
 }
 

@@ -8,11 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "convert/factors.h"
 #include "convert/options.h"
 #include "ir/checkpoint.h"
 #include "ir/slot.h"
 #include "ir/view.h"
 #include "models/architecture.h"
+#include "models/low_rank.h"
 
 namespace regauge {
 
@@ -28,6 +30,7 @@ struct TargetPiece {
   std::int64_t target_rows = 0;
   std::optional<AxisMap> target_columns;  ///< where its columns go; absent: the piece is as wide as the target
   std::string canonical;                  ///< the slot's canonical name, or the tensor's own
+  bool with_low_rank = false;             ///< its values are decode + B * A
 };
 
 /// One array of an output, before anybody chose its encoding.
@@ -42,6 +45,7 @@ struct Target {
   bool is_linear = false;          ///< the matrix of a module that quantizers take
   std::optional<DType> usual;      ///< as the target's own authors store it, where the source was made to store another
   bool rounds_by_dialect = false;  ///< the target's own converter rounds here, and its runtimes expect that
+  bool is_transposed = false;      ///< stored as [columns, rows]: low-rank factors in some forms
   bool is_bare() const { return pieces.size() == 1 && pieces.front().view.is_identity(); }
 };
 
@@ -53,6 +57,8 @@ struct OutputDraft {
 struct LeftOut {
   std::string name;  ///< of the source tensor
   std::string reason;
+  const Tensor* corrected = nullptr;     ///< set when it is the low-rank factors of this tensor that are left out
+  std::optional<LowRankNorm> norm = {};  ///< what they come to; plans have it
 };
 
 /// Names and conventions carried over to the target dialect, nothing yet decided about encodings.
@@ -62,8 +68,10 @@ struct Adaptation {
   int mtp_layers = 0;  ///< counted from the tensors that are there
   /// Column orders that make act-order modules contiguous, by the module's canonical weight name; see convert/fold.h.
   std::map<std::string, std::vector<std::int32_t>> permutations;
-  /// Tensors that no file holds: values which the source carries for the way back.
+  /// Tensors that no file holds as they are: values which the source carries for the way back, low-rank factors.
   std::vector<std::unique_ptr<const Tensor>> restored;
+  FactorForm factor_form = FactorForm::peft;
+  std::vector<CorrectedModule> corrected;  ///< modules whose factors are among the targets, by name
 };
 
 /// One opened path: a checkpoint may be spread over several (model, mmproj, adapter).

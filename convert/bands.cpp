@@ -17,6 +17,7 @@ Strip strip_of(const StepArray& array, RowRange rows, std::int64_t target_rows) 
 
 void put_strips(Writer& writer, std::size_t index, const Strip& strip, std::span<const std::byte> bytes) {
   if (strip.bytes == 0) return;
+  if (strip.bytes == strip.stride) return writer.put(index, strip.offset, bytes);
   for (std::uint64_t i = 0; i < strip.count; ++i) {
     writer.put(index, strip.offset + i * strip.stride,
                bytes.subspan(static_cast<std::size_t>(i * strip.bytes), static_cast<std::size_t>(strip.bytes)));

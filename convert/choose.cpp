@@ -26,6 +26,7 @@ std::string encodings_of(const Target& target) {
   std::vector<std::string> seen;
   for (const TargetPiece& piece : target.pieces) {
     std::string text = to_string(piece.tensor->encoding);
+    if (piece.with_low_rank) text += fmt::format(" + B*A r{}", piece.tensor->part(PartId::lowrank_a).shape.rows());
     if (std::ranges::find(seen, text) == seen.end()) seen.push_back(std::move(text));
   }
   std::string out;
@@ -115,7 +116,7 @@ class Chooser {
 
   /// A copy or a repack that happens to be what was wished.
   std::optional<Step> kept(const Wish& wish) {
-    if (!any_piece(target_, is_quantized) || any_piece(target_, is_plain_dense)) return std::nullopt;
+    if (!any_piece(target_, is_quantized) || any_piece(target_, is_plain_dense) || merges()) return std::nullopt;
     if (!cannot_copy(target_)) {
       const auto* blocked = std::get_if<Blocked>(&target_.pieces.front().tensor->encoding);
       if (auto step = copy_of_blocks(); step && blocked != nullptr && wish == Wish(blocked->type)) return step;
@@ -275,7 +276,7 @@ class Chooser {
     } else {
       reason = fmt::format("{} has no {} encoding", format_.name, encodings_of(target_));
     }
-    if (!any_piece(target_, is_plain_dense)) {
+    if (!any_piece(target_, is_plain_dense) && !merges()) {
       auto packed = repacked();
       if (auto* step = std::get_if<Step>(&packed)) return std::move(*step);
       reason = std::get<Offender>(packed).reason;
@@ -472,8 +473,9 @@ class Chooser {
   }
 
   std::variant<Step, Offender> as_dense(DType dtype, std::string reason) const {
-    const bool exact = std::ranges::all_of(
-        target_.pieces, [&](const TargetPiece& p) { return widens_exactly(p.tensor->encoding, dtype); });
+    const bool exact = std::ranges::all_of(target_.pieces, [&](const TargetPiece& p) {
+      return p.with_low_rank ? dtype == DType::f32 : widens_exactly(p.tensor->encoding, dtype);
+    });
     // A value change ends in f32 and rounds again when stored in less.
     const bool changes = changes_values();
     // The way back from 1 + w is exact wherever it has been the way there: vectors are looked at.
@@ -507,7 +509,7 @@ class Chooser {
       return DType::f32;
     }
     if (target_.usual && is_small() && measure_dense(target_, *target_.usual).changed == 0) return *target_.usual;
-    return short_type && !changes_values() ? *stored : DType::f32;
+    return short_type && !changes_values() && !merges() ? *stored : DType::f32;
   }
 
   /// 1 + w and -exp(w) are what all dialects compare by; the ways back need not hit.
@@ -515,6 +517,11 @@ class Chooser {
     return std::ranges::none_of(target_.pieces, [](const TargetPiece& p) {
       return p.view.elementwise == Elementwise::sub_one || p.view.elementwise == Elementwise::log_neg;
     });
+  }
+
+  /// Sums of two products have no encoding that is exact by itself.
+  bool merges() const {
+    return std::ranges::any_of(target_.pieces, [](const TargetPiece& p) { return p.with_low_rank; });
   }
 
   bool changes_values() const {

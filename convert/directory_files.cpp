@@ -28,6 +28,11 @@ bool describes_storage(std::string_view name) {
 void carry_beside(const Checkpoint& source, DirectoryFiles& out) {
   if (source.config) out.config = source.config;
   for (const Sidecar& sidecar : source.sidecars) {
+    if (source.dialect == Dialect::hf && fs::path(sidecar.name).filename() == "adapter_config.json") {
+      Json config = parse_json(*source.sidecar_text(sidecar.name, kMaxConfigBytes), sidecar.name,
+                               {.duplicates = JsonDuplicates::keep_last});
+      if (config.is_object()) out.adapter_config = std::move(config);
+    }
     if (!describes_storage(sidecar.name)) out.files.push_back({sidecar.name, open_sidecar(source, sidecar.name)});
   }
 }
@@ -56,6 +61,18 @@ void take_assets(const fs::path& folder, DirectoryFiles& out) {
 DType common_dtype(const ConvertOptions& options) {
   if (options.dtype) return *options.dtype;
   return options.dense.value_or(DType::bf16);
+}
+
+/// What goes with the factors of an adapter that lies in a folder of its own.
+void add_adapter_files(const Adaptation& adapted, DirectoryFiles& files) {
+  const std::string folder(factor_folder(adapted.factor_form));
+  if (adapted.corrected.empty() || folder.empty()) return;
+  replace(files, {folder + "/adapter_config.json",
+                  adapter_config_text(adapted.factor_form, adapted.corrected,
+                                      files.adapter_config ? &*files.adapter_config : nullptr)});
+  // Taken out of this directory it still has to say in which order its columns are.
+  if (!adapted.permutations.empty())
+    replace(files, {folder + "/" + std::string(kPermutationFile), permutations_text(adapted.permutations)});
 }
 
 /// As the tools of each ecosystem print it: transformers in the order it has, mlx-lm sorted and wider.
@@ -109,6 +126,7 @@ std::vector<CarriedFile> finish_directory_files(DirectoryFiles files, const Form
   const Dialect dialect = format.packing == Packing::mlx ? Dialect::mlx : Dialect::hf;
   if (!adapted.permutations.empty())
     files.files.push_back({std::string(kPermutationFile), permutations_text(adapted.permutations)});
+  add_adapter_files(adapted, files);
   if (!files.config) return std::move(files.files);
   Json config = std::move(*files.config);
   for (const char* key : {"quantization", "quantization_config"}) config.erase(key);

@@ -14,8 +14,9 @@ namespace regauge {
 
 /// The files that go with the arrays of a directory, before its own format has had its say about them.
 struct DirectoryFiles {
-  std::optional<Json> config;      ///< config.json, which finish_directory_files() writes
-  std::vector<CarriedFile> files;  ///< everything else
+  std::optional<Json> config;          ///< config.json, which finish_directory_files() writes
+  std::optional<Json> adapter_config;  ///< of a PEFT adapter inside the source
+  std::vector<CarriedFile> files;      ///< everything else
 };
 
 /// Files for a directory in `dialect` made of `sources`: those that lie beside the source's arrays, or made anew from the

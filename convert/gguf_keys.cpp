@@ -47,6 +47,20 @@ void note_importance(const PlannedOutput& output, const ConvertOptions& options,
   if (importance.chunks() > 0) keys.set("quantize.imatrix.chunks_count", importance.chunks());
 }
 
+/// Source: ggml-org/llama.cpp convert_lora_to_gguf.py. Without adapter.lora.alpha every module is scaled by 1, whatever its
+/// rank (src/llama-adapter.h, get_scale).
+Metadata adapter_keys(const Checkpoint& source, const ConvertOptions& options) {
+  Metadata keys;
+  for (const char* key : {"general.architecture", "general.name"}) {
+    if (const MetaValue* value = source.metadata.find(key)) keys.set(key, *value);
+  }
+  if (!options.model_name.empty()) keys.set("general.name", options.model_name);
+  keys.set("general.type", std::string("adapter"));
+  keys.set("adapter.type", std::string("lora"));
+  keys.set("general.quantization_version", std::uint32_t{2});
+  return keys;
+}
+
 Metadata carried_over(const Checkpoint& source, const PlannedOutput& output, const ConvertOptions& options) {
   Metadata keys = source.metadata;
   for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) keys.erase(key);
@@ -91,6 +105,7 @@ std::string title_from_path(const std::filesystem::path& path) {
 
 Metadata gguf_keys(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
                    int mtp_layers, const ConvertOptions& options, Findings& findings) {
+  if (source.dialect == Dialect::gguf && output.kind == OutputKind::adapter) return adapter_keys(source, options);
   if (source.dialect == Dialect::gguf) return carried_over(source, output, options);
   if (architecture == nullptr) throw Error(ErrorCode::internal, "GGUF keys of an unknown architecture");
   GgufFacts facts;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "convert/encode/mlx.h"
 #include "convert/fidelity.h"
@@ -24,6 +25,13 @@ enum class GptqLayout : std::uint8_t {
   planar,          ///< bit planes: 2 to 8 bits
   marlin,          ///< serialised Marlin: B and s
   marlin_runtime,  ///< the arrays that a GPU kernel holds; for tests and other software, no loader reads it
+};
+
+/// What becomes of low-rank factors (EoRA, LoRA).
+enum class EoraPolicy : std::uint8_t {
+  keep,   ///< in the target's own form: an adapter of its own, or beside the weights
+  merge,  ///< W + B * A in place of W; values that no encoding holds exactly
+  drop,   ///< left out, with what that costs
 };
 
 std::string_view name(GptqLayout layout);
@@ -47,8 +55,9 @@ struct ConvertOptions {
   bool separate_mtp = false;        ///< of a GGUF: the MTP block in a file of its own
   bool drop_vision = false;
   bool drop_mtp = false;
-  bool drop_eora = false;
-  bool drop_foreign = false;                    ///< tensors that the architecture does not know
+  EoraPolicy eora = EoraPolicy::keep;
+  std::vector<std::string> merge_only;  ///< with merge: parts of canonical names or globs; others keep their factors
+  bool drop_foreign = false;            ///< tensors that the architecture does not know
   std::optional<std::filesystem::path> assets;  ///< take config, tokenizer and other files from this directory
   bool directory = false;                       ///< safetensors: a directory of shards instead of one file
   std::uint64_t shard_bytes = 0;                ///< most data bytes of one file; 0: one file

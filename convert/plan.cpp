@@ -44,6 +44,8 @@ void plan_steps(PlannedOutput& output, const Format& format, const ConvertOption
   std::vector<std::optional<std::variant<Step, Offender>>> choices(output.targets.size());
   Workers(planning_threads(options)).for_each(choices.size(), [&](std::size_t i, std::size_t) {
     choices[i] = choose_route(output.targets[i], format, options, decisions[i]);
+    auto* step = std::get_if<Step>(&*choices[i]);
+    if (step != nullptr && output.targets[i].is_transposed) transpose_step(output.targets[i], *step);
   });
   for (std::size_t i = 0; i < choices.size(); ++i) {
     if (auto* step = std::get_if<Step>(&*choices[i])) {
@@ -101,6 +103,13 @@ void note_requantized(const Plan& plan, Findings& findings) {
   findings.push_back({Severity::warning, "requantized-again",
                       fmt::format("what was quantized once is quantized again, and loses a second time: {}", list), "",
                       first});
+}
+
+/// What is lost with the factors that are left out.
+void measure_corrections(std::vector<LeftOut>& left_out, const ConvertOptions& options) {
+  Workers(planning_threads(options)).for_each(left_out.size(), [&](std::size_t i, std::size_t) {
+    if (left_out[i].corrected != nullptr) left_out[i].norm = measure_low_rank(*left_out[i].corrected);
+  });
 }
 
 void check_required(const Plan& plan, Fidelity required) {
@@ -179,7 +188,9 @@ Metadata metadata_of(std::span<const OpenedPath> sources, const PlannedOutput& o
       const bool is_here = std::ranges::any_of(output.targets, [&](const Target& target) {
         return std::ranges::any_of(target.pieces, [&](const TargetPiece& piece) { return piece.canonical == weight; });
       });
-      if (is_here) keys.set(std::string(kPermutationKey) + weight, MetaArray{MetaType::i32, permutation.second});
+      // Factors share rows as well, of which the weight whose columns they meet need not be there.
+      if (is_here || output.kind == OutputKind::adapter)
+        keys.set(std::string(kPermutationKey) + weight, MetaArray{MetaType::i32, permutation.second});
     }
     return keys;
   }
@@ -285,6 +296,7 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
     note_absent_mtp(*sources.front().checkpoint, sources.front().architecture, adapted, options, plan.findings);
   note_requantized(plan, plan.findings);
   plan.left_out = std::move(adapted.left_out);
+  measure_corrections(plan.left_out, options);
   if (options.require) check_required(plan, *options.require);
   return plan;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <tuple>
 
@@ -28,6 +29,23 @@ std::string source_line(const Checkpoint& source) {
                      format_count(source.tensors.size()), format_bytes(source.file_bytes()));
 }
 
+/// What the low-rank factors that are left out were worth, the most first.
+std::string corrections_text(const std::vector<LeftOut>& left_out) {
+  std::vector<const LeftOut*> measured;
+  for (const LeftOut& left : left_out) {
+    if (left.norm) measured.push_back(&left);
+  }
+  if (measured.empty()) return "";
+  std::ranges::stable_sort(measured, std::greater(), [](const LeftOut* left) { return left->norm->relative(); });
+  TextTable table;
+  table.add({"without its factors", "|B*A|", "|W|", "share"});
+  for (const LeftOut* left : measured) {
+    table.add({printable(left->name), fmt::format("{:.4g}", left->norm->correction),
+               fmt::format("{:.4g}", left->norm->weight), fmt::format("{:.2f} %", 100 * left->norm->relative())});
+  }
+  return table.text(2);
+}
+
 std::string left_out_text(const std::vector<LeftOut>& left_out) {
   std::map<std::string, std::vector<std::string>> by_reason;
   for (const LeftOut& left : left_out) by_reason[left.reason].push_back(left.name);
@@ -35,7 +53,7 @@ std::string left_out_text(const std::vector<LeftOut>& left_out) {
   for (const auto& [reason, names] : by_reason) {
     out += fmt::format("left out: {} tensors ({}), such as {}\n", names.size(), reason, printable(names.front()));
   }
-  return out;
+  return out + corrections_text(left_out);
 }
 
 /// "12 s", "3 min 20 s", "1 h 05 min"
@@ -237,8 +255,15 @@ Json convert_to_json(const Checkpoint& source, const Plan& plan, const Report* r
     out["outputs"].push_back(std::move(entry));
   }
   out["left_out"] = Json::array();
-  for (const LeftOut& left : plan.left_out)
-    out["left_out"].push_back({{"tensor", json_text(left.name)}, {"reason", left.reason}});
+  for (const LeftOut& left : plan.left_out) {
+    Json entry{{"tensor", json_text(left.name)}, {"reason", left.reason}};
+    if (left.norm) {
+      entry["correction_norm"] = left.norm->correction;
+      entry["weight_norm"] = left.norm->weight;
+      entry["correction_share"] = left.norm->relative();
+    }
+    out["left_out"].push_back(std::move(entry));
+  }
   out["findings"] = Json::array();
   for (const Findings* list : {&source.findings, &plan.findings}) {
     for (const Finding& finding : *list) out["findings"].push_back(to_json(finding));

@@ -109,6 +109,9 @@ class CopyRows final : public RowMaker {
 
 std::optional<std::string> cannot_copy(const Target& target) {
   const Encoding& encoding = target.pieces.front().tensor->encoding;
+  for (const TargetPiece& piece : target.pieces) {
+    if (piece.with_low_rank) return "its low-rank factors are merged, and no encoding holds the sums exactly";
+  }
   const auto unit = unit_of(encoding);
   if (!unit) return "its codes and scales are stored apart";
   if (target.columns % unit->elements != 0) return "rows are no whole number of blocks";

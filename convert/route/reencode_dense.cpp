@@ -60,7 +60,7 @@ class DenseRows final : public RowMaker {
           .tensor(tensor.name);
     }
     const RowRange rows{elements.begin / own, elements.end / own};
-    TensorDecoder& decoder = scratch.decoder(tensor);
+    TensorDecoder& decoder = scratch.decoder(tensor, run.piece->with_low_rank);
     const std::int64_t quantum = decoder.row_quantum();
     const RowRange aligned{rows.begin / quantum * quantum,
                            std::min(tensor.shape.rows(), (rows.end + quantum - 1) / quantum * quantum)};

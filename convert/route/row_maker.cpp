@@ -32,10 +32,11 @@ double Loss::signal_to_noise() const {
 
 void RowMaker::steps(RowRange, Scratch&, std::span<float> out) const { std::ranges::fill(out, 0.0F); }
 
-TensorDecoder& Scratch::decoder(const Tensor& tensor) {
-  if (decoded_ != &tensor) {
-    decoder_.emplace(tensor);
+TensorDecoder& Scratch::decoder(const Tensor& tensor, bool with_low_rank) {
+  if (decoded_ != &tensor || decoded_low_rank_ != with_low_rank) {
+    decoder_.emplace(tensor, DecodeOptions{.with_low_rank = with_low_rank});
     decoded_ = &tensor;
+    decoded_low_rank_ = with_low_rank;
   }
   return *decoder_;
 }

@@ -52,11 +52,12 @@ struct Scratch {
   std::vector<float> steps;
   std::vector<float> parameters;
 
-  /// A decoder for `tensor`, kept from the last call when that was for the same one.
-  TensorDecoder& decoder(const Tensor& tensor);
+  /// A decoder for `tensor`, with or without its low-rank factors, kept from the last call when that was for the same.
+  TensorDecoder& decoder(const Tensor& tensor, bool with_low_rank = false);
 
  private:
   const Tensor* decoded_ = nullptr;
+  bool decoded_low_rank_ = false;
   std::optional<TensorDecoder> decoder_;
 };
 

@@ -34,6 +34,8 @@ struct Case {
   bool mtp = false;
   /// Conversions on the way, each of what the one before it wrote: name and options.
   std::vector<std::pair<std::string, std::vector<std::string>>> by_way_of = {};
+  bool adapter = false;           ///< run it with the low-rank factors that were written beside it
+  const char* tensor = "logits";  ///< of the expected values
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
@@ -65,6 +67,8 @@ TEST_P(InLlama, LoadsAndComputesTheExpectedLogits) {
   std::vector<std::string> logits{"python3",    checker(), "logits",     target,
                                   "--expected", expected,  "--max-diff", c.bound};
   if (c.mtp) logits.push_back("--mtp");
+  if (c.adapter) logits.insert(logits.end(), {"--adapter", scratch / "model-LoRA.gguf"});
+  logits.insert(logits.end(), {"--tensor", c.tensor});
   const auto run = run_command(logits);
   EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
   const auto report = nlohmann::json::parse(run.out, nullptr, false);
@@ -100,6 +104,60 @@ INSTANTIATE_TEST_SUITE_P(
              {"--dense", "f32", "--drop", "eora"},
              kF32Bound,
              true},
+        // Base and factors apart, as llama.cpp takes them; the base alone must be what it is without them.
+        Case{"eora_beside_its_base",
+             kFamily + "gptq-mixed-eora",
+             kFamily + "gptq-mixed-eora.expected.safetensors",
+             {"--dense", "f32"},
+             kF32Bound,
+             true,
+             {},
+             true,
+             "logits_eora"},
+        Case{"eora_base_alone",
+             kFamily + "gptq-mixed-eora",
+             kFamily + "gptq-mixed-eora.expected.safetensors",
+             {"--dense", "f32"},
+             kF32Bound,
+             true},
+        // The columns of MLPs in another order, and so the factors' rows and columns.
+        Case{"eora_folded",
+             kFamily + "gptq-mixed-eora",
+             kFamily + "gptq-mixed-eora.expected.safetensors",
+             {"--allow", "dense", "--dtype", "f32"},
+             kRoundedActivationsBound,
+             true,
+             {},
+             true,
+             "logits_eora"},
+        // Its blocks decoded, which leaves nothing but the order.
+        Case{"eora_folded_f32",
+             kFamily + "gptq-mixed-eora",
+             kFamily + "gptq-mixed-eora.expected.safetensors",
+             {"--dense", "f32"},
+             kF32Bound,
+             true,
+             {{"folded", {"--to", "mlx", "--allow", "dense", "--dtype", "f32"}}},
+             true,
+             "logits_eora"},
+        Case{"eora_merged",
+             kFamily + "gptq-mixed-eora",
+             kFamily + "gptq-mixed-eora.expected.safetensors",
+             {"--dense", "f32", "--eora", "merge"},
+             kF32Bound,
+             true,
+             {},
+             false,
+             "logits_eora"},
+        Case{"eora_by_way_of_gguf_and_gptq",
+             kFamily + "gptq-mixed-eora",
+             kFamily + "gptq-mixed-eora.expected.safetensors",
+             {"--dense", "f32"},
+             kF32Bound,
+             true,
+             {{"first.gguf", {"--allow", "dense"}}, {"gptq", {"--to", "gptq", "--allow", "dense"}}},
+             true,
+             "logits_eora"},
         Case{"bf16", kFamily + "hf-bf16", kFamily + "hf-bf16.expected.safetensors", {}, kRoundedActivationsBound, true},
         Case{"bf16_as_f32",
              kFamily + "hf-bf16",

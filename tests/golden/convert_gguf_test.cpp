@@ -155,7 +155,7 @@ TEST_P(EffectiveForm, SurvivesTheConversionToGguf) {
   const Opened source(source_path);
   ConvertOptions options;
   options.allow_dense = true;
-  options.drop_eora = true;
+  options.eora = EoraPolicy::drop;
   // Without image statistics there is no vision file to write, and leaving the tower out takes saying so.
   options.drop_vision = !source.checkpoint.has_sidecar("preprocessor_config.json");
   const Report report = convert(source, scratch / "model.gguf", options);
@@ -175,7 +175,7 @@ TEST_P(EffectiveForm, SurvivesTheConversionToSafetensors) {
   const Opened source(source_path);
   ConvertOptions options;
   options.dense = DType::f32;
-  options.drop_eora = true;
+  options.eora = EoraPolicy::drop;
   convert(source, scratch / "values.safetensors", options);
   // A lone safetensors file has no configuration, so it is read with its source's.
   Opened made(scratch / "values.safetensors");

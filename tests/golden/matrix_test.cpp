@@ -54,7 +54,7 @@ Converted convert(const std::vector<Opened>& source, const fs::path& folder, con
                   ConvertOptions options) {
   options.format = format;
   options.allow_dense = true;
-  options.drop_eora = true;
+  options.eora = EoraPolicy::drop;
   options.directory = format == "safetensors";
   if (format == "safetensors" && !options.dense) options.dense = DType::f32;
   const auto sources = paths_of(source);
@@ -170,7 +170,7 @@ TEST_P(FreshWrite, GivesTheArraysThatTheFormatsOwnSoftwareWrote) {
   const Opened source(path);
   ConvertOptions options;
   options.format = format;
-  options.drop_eora = true;
+  options.eora = EoraPolicy::drop;
   options.directory = true;
   const auto write = [&](const Opened& from, const fs::path& target) {
     const Plan plan = plan_conversion(*from.checkpoint, from.architecture.get(), target, options);
