@@ -1,14 +1,20 @@
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output_file.h"
 #include "base/render.h"
 #include "base/text.h"
 #include "cli/app.h"
@@ -20,10 +26,13 @@
 #include "verify/diff.h"
 #include "verify/faithful.h"
 #include "verify/manifest.h"
+#include "verify/render_html.h"
 #include "verify/sound.h"
 
 namespace regauge::cli {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 struct VerifyArguments {
   std::string first;
@@ -32,11 +41,13 @@ struct VerifyArguments {
   std::vector<std::string> with_second;
   std::string manifest;
   std::string only;
+  std::string html;
   std::vector<std::string> max_relative;
   std::vector<std::string> min_signal;
   int threads = 0;
   bool all = false;
   bool json = false;
+  bool force = false;
   bool quiet = false;
 
   bool shows_progress() const { return !quiet && !json; }
@@ -97,11 +108,22 @@ std::string soundness_text(const std::vector<Soundness>& results, const std::opt
                            sound ? "sound" : "not sound");
 }
 
+void tell_rate(const VerifyArguments& arguments, std::string_view what, std::uint64_t values, double seconds) {
+  if (!arguments.shows_progress()) return;
+  constexpr double kLeastSeconds = 1e-6;
+  fmt::print(stderr, "{} {} values in {:.2f} s, {:.2f} G values/s\n", what, format_count(values), seconds,
+             static_cast<double>(values) / std::max(seconds, kLeastSeconds) / 1e9);
+}
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
 int verify_one(const VerifyArguments& arguments) {
   const std::atomic<bool>& interrupted = catch_interrupts();
   const OpenedModel model = open_model(arguments.first, arguments.with_first);
   const auto manifest = check_manifest(arguments, model, interrupted);
   std::vector<Soundness> results;
+  const auto start = Clock::now();
+  std::uint64_t values = 0;
   bool sound = !manifest || manifest->equal();
   for (const OpenedPath& path : model.paths()) {
     PercentLine line("decoding " + path.checkpoint->path, arguments.shows_progress());
@@ -109,7 +131,9 @@ int verify_one(const VerifyArguments& arguments) {
         *path.checkpoint, arguments.threads, [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); },
         &interrupted));
     sound = sound && results.back().sound();
+    values += results.back().values;
   }
+  tell_rate(arguments, "decoded", values, seconds_since(start));
   if (arguments.json) {
     print(soundness_json(arguments, results, manifest, sound).dump(2) + "\n");
   } else if (!arguments.quiet) {
@@ -127,6 +151,12 @@ std::vector<Gate> gates_of(const VerifyArguments& arguments) {
   return gates;
 }
 
+/// Creates the report's file, so that a place which cannot be written is known before the work.
+std::optional<OutputFile> open_html(const VerifyArguments& arguments) {
+  if (arguments.html.empty()) return std::nullopt;
+  return OutputFile::create(arguments.html, {.overwrite = arguments.force, .replace_partial = true});
+}
+
 int verify_two(const VerifyArguments& arguments) {
   const std::atomic<bool>& interrupted = catch_interrupts();
   const std::vector<Gate> gates = gates_of(arguments);
@@ -135,13 +165,22 @@ int verify_two(const VerifyArguments& arguments) {
   const auto telling = arguments.shows_progress() ? OpenedModel::Telling::note : OpenedModel::Telling::quiet;
   candidate.take_parts_like(reference, telling);
   reference.take_parts_like(candidate, telling);
-  PercentLine line("comparing", arguments.shows_progress());
+  auto html = open_html(arguments);
+  const auto start = Clock::now();
   const DiffOptions options{.only = arguments.only, .keys = false, .decode_all = true, .threads = arguments.threads};
-  const Faithfulness result =
-      judge(diff(
-                candidate.paths(), reference.paths(), options,
-                [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, &interrupted),
-            gates);
+  Diff measured;
+  {
+    PercentLine line("comparing", arguments.shows_progress());
+    measured = diff(
+        candidate.paths(), reference.paths(), options,
+        [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, &interrupted);
+  }
+  const Faithfulness result = judge(std::move(measured), gates);
+  tell_rate(arguments, "compared", result.whole.elements, seconds_since(start));
+  if (html) {
+    html->write_at(0, bytes_of(render_faithfulness_html(result, arguments.first, arguments.second)));
+    html->commit();
+  }
   if (arguments.json) {
     print(faithfulness_to_json(result, arguments.first, arguments.second).dump(2) + "\n");
   } else if (!arguments.quiet) {
@@ -153,8 +192,9 @@ int verify_two(const VerifyArguments& arguments) {
 
 int run_verify(const VerifyArguments& arguments) {
   if (arguments.second.empty()) {
-    if (!arguments.max_relative.empty() || !arguments.min_signal.empty() || !arguments.only.empty())
-      throw Error(ErrorCode::invalid, "--max-rel, --min-snr and --only are for two checkpoints");
+    if (!arguments.max_relative.empty() || !arguments.min_signal.empty() || !arguments.only.empty() ||
+        !arguments.html.empty())
+      throw Error(ErrorCode::invalid, "--max-rel, --min-snr, --only and --html are for two checkpoints");
     return verify_one(arguments);
   }
   if (!arguments.manifest.empty()) throw Error(ErrorCode::invalid, "--manifest is for one checkpoint");
@@ -173,8 +213,9 @@ void add_verify(CLI::App& app, Command& chosen) {
       "What goes with A, such as an adapter (default: mmproj-NAME.gguf and NAME-LoRA.gguf beside a GGUF)");
   command->add_option("--with-b", arguments->with_second, "The same of B");
   command
-      ->add_option("--max-rel", arguments->max_relative,
-                   "Largest relative Frobenius error: 0.05 of the model, mlp=0.06 of a component, tensor=0.1 of each")
+      ->add_option(
+          "--max-rel", arguments->max_relative,
+          "Largest relative Frobenius error: 0.05 of the model, text=0.05 or mlp=0.06 of a part, tensor=0.1 of each")
       ->delimiter(',')
       ->type_name("BOUND");
   command->add_option("--min-snr", arguments->min_signal, "Least signal-to-noise ratio in dB, written the same way")
@@ -183,6 +224,11 @@ void add_verify(CLI::App& app, Command& chosen) {
   command->add_option("--only", arguments->only, "Tensors of these Hugging Face names: a part, or a glob with * and ?")
       ->type_name("PATTERN");
   command->add_option("--manifest", arguments->manifest, "Hold A against the digests of arrays in this file as well");
+  command
+      ->add_option("--html", arguments->html,
+                   "Write a report for browsers, one file that needs nothing else (default: none)")
+      ->type_name("FILE");
+  command->add_flag("--force", arguments->force, "Replace an existing report");
   command->add_flag("--all", arguments->all, "List all tensors that differ, not the ten worst");
   command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
       ->check(CLI::Range(1, 1024));

@@ -78,8 +78,7 @@ struct Share {
 };
 
 std::vector<Share> shares_of(const Entry& entry, const Tensor& tensor) {
-  const bool matrix = is_matrix(tensor.shape);
-  const auto label = [matrix](std::string_view role) { return matrix ? label_of(role) : std::string(kSmall); };
+  const auto label = [&tensor](std::string_view role) { return map_label(role, tensor.shape); };
   if (!entry.assembly || entry.assembly->pieces.size() < 2 || entry.parameters == 0) {
     return {{entry.component, entry.layer, label(entry.role), entry.parameters, entry.bytes}};
   }
@@ -172,6 +171,10 @@ PrecisionMap make_map(const Checkpoint& checkpoint, const Catalog& catalog, cons
   }
   map.outside = outside.take(ranks);
   return map;
+}
+
+std::string map_label(std::string_view role, const Shape& shape) {
+  return is_matrix(shape) ? label_of(role) : std::string(kSmall);
 }
 
 std::string describe_symbol(char symbol) {

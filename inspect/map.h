@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "inspect/catalog.h"
@@ -42,6 +43,9 @@ struct PrecisionMap {
 /// Builds it from a catalog; small tensors (norms, biases, convolutions) share one row. Rows come in the order of
 /// `architecture` where it is given, else as the checkpoint has them.
 PrecisionMap make_map(const Checkpoint& checkpoint, const Catalog& catalog, const Architecture* architecture);
+
+/// The label of the row that a weight of this role and shape is in: "q_proj", "experts.*.w1", "small".
+std::string map_label(std::string_view role, const Shape& shape);
 
 /// What a cell's symbol stands for: '1'..'9' are whole bits of a quantized weight, rounded down.
 std::string describe_symbol(char symbol);

@@ -90,8 +90,8 @@ std::string describe(const Checkpoint& checkpoint) {
   if (!checkpoint.quantization) return {};
   const QuantizationClaims claims = read_claims(checkpoint);
   std::string line = checkpoint.array_format() == "mlx" ? "MLX"
-                     : claims.method.empty()    ? upper(checkpoint.array_format())
-                                                : upper(claims.method);
+                     : claims.method.empty()            ? upper(checkpoint.array_format())
+                                                        : upper(claims.method);
   if (!claims.mode.empty()) line += " " + claims.mode;
   if (claims.bits) line += fmt::format(" {}-bit", *claims.bits);
   if (claims.group_size)

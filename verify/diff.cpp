@@ -100,6 +100,14 @@ std::string_view dialect_text(Dialect dialect) {
   return "GGUF's";
 }
 
+/// Bits for each parameter, with all that the tensor's arrays store; factors lie in arrays of it too.
+double stored_bits(const Checkpoint& checkpoint, const Tensor& tensor) {
+  const auto elements = static_cast<double>(tensor.shape.elements());
+  double bytes = 0;
+  for (const std::size_t array : tensor.arrays) bytes += static_cast<double>(checkpoint.arrays[array].bytes);
+  return elements > 0 ? bytes * 8 / elements : 0;
+}
+
 /// "A" where `a` has it, "B" where `b` has.
 std::string_view side(bool a) { return a ? "A" : "B"; }
 
@@ -156,7 +164,7 @@ class Comparing {
       if (found == second.end()) {
         note_alone(*leaf, true);
       } else if (leaf->target.shape != found->second->target.shape) {
-        diff_.reshaped.push_back({name, leaf->target.shape, found->second->target.shape});
+        diff_.reshaped.push_back({name, leaf->target.component, leaf->target.shape, found->second->target.shape});
       } else {
         pairs_.push_back({leaf, found->second});
         note_pair(pairs_.back());
@@ -182,6 +190,8 @@ class Comparing {
     diff.shape = pair.first->target.shape;
     diff.first_encoding = to_string(piece_of(*pair.first).tensor->encoding);
     diff.second_encoding = to_string(piece_of(*pair.second).tensor->encoding);
+    diff.first_bits = stored_bits(checkpoint(*pair.first, 0), *pair.first->stored);
+    diff.second_bits = stored_bits(checkpoint(*pair.second, 1), *pair.second->stored);
     diff.same_encoding = diff.first_encoding == diff.second_encoding;
     diff.measured.elements = static_cast<std::uint64_t>(pair.first->target.shape.elements());
     diff_.tensors.push_back(std::move(diff));
@@ -230,7 +240,7 @@ class Comparing {
     }
     const auto keep = [&](const std::vector<const Leaf*>& from, auto& to) {
       for (const Leaf* leaf : from) {
-        if (!matched.contains(leaf)) to.emplace_back(leaf->target.name, leaf->target.component);
+        if (!matched.contains(leaf)) to.push_back({leaf->target.name, leaf->target.component, leaf->target.shape});
       }
     };
     keep(alone_first_, diff_.only_first);

@@ -34,14 +34,24 @@ struct TensorDiff {
   Shape shape;
   std::string first_encoding;
   std::string second_encoding;
+  double first_bits = 0;  ///< stored bits for each parameter of the tensor that holds it; 0 without parameters
+  double second_bits = 0;
   Likeness likeness = Likeness::different;
   bool same_encoding = true;
   bool bytes_differ = false;  ///< stored alike, and in other bytes
   Measured measured;          ///< elements alone where nothing had to be decoded
 };
 
+/// A weight that one side alone has.
+struct Alone {
+  std::string name;
+  Component component = Component::other;
+  Shape shape;
+};
+
 struct Reshaped {
   std::string name;
+  Component component = Component::other;
   Shape first;
   Shape second;
 };
@@ -55,8 +65,8 @@ struct DialectNote {
 
 struct Diff {
   std::vector<TensorDiff> tensors;  ///< that both have, by name
-  std::vector<std::pair<std::string, Component>> only_first;
-  std::vector<std::pair<std::string, Component>> only_second;
+  std::vector<Alone> only_first;
+  std::vector<Alone> only_second;
   std::vector<std::pair<std::string, std::string>> renamed;  ///< other names, the same values; not among the above
   std::vector<Reshaped> reshaped;
   std::vector<DialectNote> dialect;

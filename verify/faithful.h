@@ -16,7 +16,8 @@ namespace regauge {
 struct Gate {
   enum class Bound : std::uint8_t { max_relative_error, min_signal_to_noise };
   Bound bound = Bound::max_relative_error;
-  std::string scope;  ///< "model", "tensor" (each one), or the name of a component
+  std::string
+      scope;  ///< "model", "tensor" (each one), the name of a component, or "text": all but MTP, vision and factors
   double limit = 0;
 };
 
@@ -34,6 +35,7 @@ struct Faithfulness {
   Diff diff;  ///< candidate first
   Measured whole;
   std::vector<std::pair<Component, Measured>> components;
+  std::vector<std::pair<std::string, Measured>> roots;  ///< "text", "mtp", "vision", "adapter": those that are there
   std::vector<BrokenGate> broken;
   std::vector<std::string> idle;  ///< scopes of gates that nothing fell under
 
@@ -43,6 +45,9 @@ struct Faithfulness {
 
 /// Sums `diff` up, which was made with `decode_all`.
 Faithfulness judge(Diff diff, const std::vector<Gate>& gates);
+
+/// Tensors that differ, the largest relative error first.
+std::vector<const TensorDiff*> worst_first(const Diff& diff);
 
 /// For people: components and the whole, the worst tensors, gates, and the verdict in one line.
 std::string render_faithfulness(const Faithfulness& result, std::size_t worst);

@@ -29,17 +29,6 @@ std::string more(std::size_t count, std::size_t shown) {
   return count > shown ? fmt::format("  and {} more; --all shows them\n", count - shown) : "";
 }
 
-/// "[3, 17]": the element at a place of a row-major tensor.
-std::string position(const Shape& shape, std::uint64_t at) {
-  Shape index = shape;
-  for (std::size_t d = index.dims.size(); d-- > 0;) {
-    const auto size = static_cast<std::uint64_t>(std::max<std::int64_t>(shape.dims[d], 1));
-    index.dims[d] = static_cast<std::int64_t>(at % size);
-    at /= size;
-  }
-  return to_string(index);
-}
-
 /// Those of which values differ, the worst first.
 std::vector<const TensorDiff*> worst_first(const Diff& diff) {
   std::vector<const TensorDiff*> worst;
@@ -70,17 +59,16 @@ std::map<Component, ComponentTally> by_component(const Diff& diff) {
 
 std::string number(double value) { return value == 0 ? "0" : fmt::format("{:.3g}", value); }
 
-std::string names_block(std::string_view title, const std::vector<std::pair<std::string, Component>>& names,
-                        DiffDetail detail) {
+std::string names_block(std::string_view title, const std::vector<Alone>& names, DiffDetail detail) {
   if (names.empty()) return "";
   std::map<Component, std::size_t> counts;
-  for (const auto& entry : names) ++counts[entry.second];
+  for (const Alone& one : names) ++counts[one.component];
   std::string parts;
   for (const auto& [component, count] : counts)
     parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", count, name(component));
   std::string out = fmt::format("{}: {} ({})\n", title, counted(names.size(), "tensor"), parts);
   const std::size_t shown = shown_of(names.size(), detail);
-  for (std::size_t i = 0; i < shown; ++i) out += fmt::format("  {}\n", cell(names[i].first));
+  for (std::size_t i = 0; i < shown; ++i) out += fmt::format("  {}\n", cell(names[i].name));
   return out + more(names.size(), shown);
 }
 
@@ -239,17 +227,16 @@ Json tensor_json(const TensorDiff& one) {
   if (one.measured.different == 0) return json;
   json["max_error"] = number_json(one.measured.worst);
   json["max_error_at"] = one.measured.worst_at;
-  json["max_error_values"] = {number_json(static_cast<double>(one.measured.worst_first)),
-                              number_json(static_cast<double>(one.measured.worst_second))};
+  json["max_error_values"] = {number_json(one.measured.worst_first), number_json(one.measured.worst_second)};
   json["max_ulps"] = one.measured.worst_ulps;
   json["rmse"] = number_json(one.measured.rmse());
   json["relative_error"] = number_json(one.measured.relative_error());
   return json;
 }
 
-Json names_json(const std::vector<std::pair<std::string, Component>>& names) {
+Json names_json(const std::vector<Alone>& names) {
   Json list = Json::array();
-  for (const auto& entry : names) list.push_back(json_text(entry.first));
+  for (const Alone& one : names) list.push_back(json_text(one.name));
   return list;
 }
 
@@ -284,6 +271,16 @@ Json keys_json(const Diff& diff) {
 }
 
 }  // namespace
+
+std::string position(const Shape& shape, std::uint64_t at) {
+  Shape index = shape;
+  for (std::size_t d = index.dims.size(); d-- > 0;) {
+    const auto size = static_cast<std::uint64_t>(std::max<std::int64_t>(shape.dims[d], 1));
+    index.dims[d] = static_cast<std::int64_t>(at % size);
+    at /= size;
+  }
+  return to_string(index);
+}
 
 std::string render_diff(const Diff& diff, DiffDetail detail) {
   std::string out = structure_block(diff, detail) + dialect_block(diff) + encodings_block(diff);

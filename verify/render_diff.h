@@ -13,6 +13,9 @@ enum class DiffDetail : std::uint8_t {
   all,
 };
 
+/// "[3, 17]": the element at a place of a row-major tensor.
+std::string position(const Shape& shape, std::uint64_t at);
+
 /// For people: structure, dialect, encodings, values by component, the worst tensors, keys, and the verdict in one line.
 std::string render_diff(const Diff& diff, DiffDetail detail);
 

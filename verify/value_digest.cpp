@@ -69,6 +69,8 @@ bool has_special(std::span<const float> row) noexcept {
 struct Buffers {
   Scratch scratch;
   std::vector<float> values;
+  std::vector<Wide> wide;
+  std::vector<std::byte> raw;
 };
 
 void digest_rows(const Target& target, const RowMaker& maker, RowRange rows, Buffers& buffers,
@@ -82,17 +84,35 @@ void digest_rows(const Target& target, const RowMaker& maker, RowRange rows, Buf
     out[r] = digest_row(std::span(buffers.values).subspan(r * columns, columns));
 }
 
+void digest_wide_rows(const Target& target, const WideRows& source, RowRange rows, Buffers& buffers,
+                      std::span<Digest128> out) {
+  const auto columns = static_cast<std::size_t>(target.columns);
+  buffers.wide.resize(static_cast<std::size_t>(rows.size()) * columns);
+  source.read(rows, buffers.scratch, buffers.raw, buffers.wide);
+  for (std::size_t r = 0; r < out.size(); ++r)
+    out[r] = digest_wide_row(std::span(buffers.wide).subspan(r * columns, columns));
+}
+
 /// One leaf under way.
 struct Work {
   const Target* target = nullptr;
-  RowMakerPtr maker;        ///< null: no values can be made of it
-  std::int64_t height = 0;  ///< rows of a band
-  bool split = false;       ///< its bands go to several workers
+  RowMakerPtr maker;             ///< null: no values can be made of it
+  std::optional<WideRows> wide;  ///< of numbers that f32 does not hold
+  std::int64_t height = 0;       ///< rows of a band
+  bool split = false;            ///< its bands go to several workers
   std::vector<Digest128> rows;
   std::atomic<std::int64_t> rows_left = 0;
 
   std::uint64_t elements() const { return static_cast<std::uint64_t>(target->rows * target->columns); }
 };
+
+void digest_band(const Work& work, RowRange rows, Buffers& buffers, std::span<Digest128> out) {
+  if (work.wide) {
+    digest_wide_rows(*work.target, *work.wide, rows, buffers, out);
+  } else {
+    digest_rows(*work.target, *work.maker, rows, buffers, out);
+  }
+}
 
 struct Job {
   std::size_t leaf = 0;
@@ -126,6 +146,7 @@ class Digesting {
       return;
     }
     work.maker = make_dense(target, DType::f32);
+    work.wide = WideRows::of(target);
     const std::int64_t quantum = target.pieces.front().tensor->row_quantum();
     work.height = (work.maker->band_rows() + quantum - 1) / quantum * quantum;
     work.split = target.rows > work.height && target.rows <= kMostRowsHeld;
@@ -158,7 +179,7 @@ class Digesting {
       const std::scoped_lock lock(mutex_);
       if (work.rows.empty()) work.rows.resize(static_cast<std::size_t>(work.target->rows));
     }
-    digest_rows(*work.target, *work.maker, job.rows, buffers,
+    digest_band(work, job.rows, buffers,
                 std::span(work.rows).subspan(static_cast<std::size_t>(job.rows.begin),
                                              static_cast<std::size_t>(job.rows.size())));
     advance(static_cast<std::uint64_t>(job.rows.size() * work.target->columns));
@@ -176,7 +197,7 @@ class Digesting {
       if (cancel_ != nullptr && cancel_->load()) throw Error(ErrorCode::io, "interrupted");
       const RowRange band{row, std::min(work.target->rows, row + work.height)};
       rows.resize(static_cast<std::size_t>(band.size()));
-      digest_rows(*work.target, *work.maker, band, buffers, rows);
+      digest_band(work, band, buffers, rows);
       for (const Digest128& one : rows) add_digest(digest, one);
       advance(static_cast<std::uint64_t>(band.size() * work.target->columns));
     }
@@ -221,6 +242,24 @@ class Digesting {
 };
 
 }  // namespace
+
+Digest128 digest_wide_row(std::span<const Wide> row) {
+  std::vector<float> narrow(row.size());
+  bool fits = true;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    narrow[i] = static_cast<float>(row[i].high);
+    fits = fits && same_number(row[i], Wide{static_cast<double>(narrow[i]), 0});
+  }
+  if (fits) return digest_row(narrow);
+  Xxh3_128 digest;
+  for (const Wide& number : row) {
+    for (const double half : {number.high, number.low}) {
+      const auto bits = std::isnan(half) ? std::uint64_t{0x7FF8} << 48 : std::bit_cast<std::uint64_t>(half);
+      add_number(digest, half == 0 ? 0 : bits);
+    }
+  }
+  return digest.value();
+}
 
 Digest128 digest_row(std::span<float> row) {
   if (has_special(row)) {

@@ -13,6 +13,7 @@
 #include "base/digest.h"
 #include "convert/adapt.h"
 #include "verify/effective.h"
+#include "verify/wide.h"
 
 namespace regauge {
 
@@ -29,6 +30,9 @@ struct ValueDigests {
 
 /// The digest of one row of effective values: -0 as +0, any NaN as 0x7FC00000. Overwrites `row` so.
 Digest128 digest_row(std::span<float> row);
+/// The same of numbers as they are: the digest of the f32 row where every one of them is an f32, else of two f64 a number,
+/// the nearest one and what remains.
+Digest128 digest_wide_row(std::span<const Wide> row);
 
 /// The digest of every leaf, in their order, on `threads` workers (0: one for each core). Memory is that of a few bands a
 /// worker whatever the model's size. A tensor of which no values can be made counts as one row of its stored bytes. Throws

@@ -17,7 +17,7 @@ import sys
 
 import xxhash
 
-FORMATS = {"F64": "d", "F32": "f", "F16": "e", "I32": "i"}
+FORMATS = {"F64": "d", "F32": "f", "F16": "e", "I64": "q", "U64": "Q", "I32": "i", "U32": "I"}
 SHIFTED = re.compile(r"((input|post_attention)_layernorm|[qk]_norm|pre_fc_norm_\w+|^model\.language_model\.norm|"
                      r"^mtp\.norm)\.weight$")
 
@@ -125,7 +125,26 @@ def little(value):
     return value.to_bytes(16, "little")
 
 
+def is_f32(value):
+    if value != value or value in (math.inf, -math.inf):
+        return True
+    try:
+        return f32(value) == value
+    except OverflowError:
+        return False
+
+
+def wide_number(value):
+    """The nearest f64 and what remains."""
+    high = float(value)
+    low = float(value - int(high)) if isinstance(value, int) else 0.0
+    nan = struct.pack("<Q", 0x7FF8 << 48)
+    return b"".join(nan if half != half else struct.pack("<d", 0.0 if half == 0 else half) for half in (high, low))
+
+
 def row_digest(row):
+    if not all(is_f32(value) for value in row):
+        return digest(b"".join(wide_number(value) for value in row))
     data = b""
     for value in row:
         if value != value:
@@ -157,6 +176,8 @@ def vectors():
     nan = float("nan")
     print("row [0, -0, 1.5, nan]", "%032x" % row_digest([0.0, -0.0, 1.5, nan]))
     print("row of no values", "%032x" % row_digest([]))
+    print("row [0.1, -0, nan] of f64", "%032x" % row_digest([0.1, -0.0, nan]))
+    print("row [2^53 + 1, -1] of i64", "%032x" % row_digest([2**53 + 1, -1]))
     a = leaf_digest("a", [2, 3], [[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]])
     b = leaf_digest("mtp.b", [4], [[0.5, 0.25, 0.125, 0.0]])
     print("tensor a [2, 3]", "%032x" % a)

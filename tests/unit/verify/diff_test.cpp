@@ -49,9 +49,9 @@ TEST(Diff, NamesWhatOnlyOneHasAndWhatHasAnotherShape) {
   const Diff result = diff_of({dense_tensor("w", Shape{2, 3}, counting(6)), dense_tensor("a", Shape{2}, counting(2))},
                               {dense_tensor("w", Shape{3, 2}, counting(6)), dense_tensor("b", Shape{3}, counting(3))});
   ASSERT_EQ(result.only_first.size(), 1U);
-  EXPECT_EQ(result.only_first.front().first, "a");
+  EXPECT_EQ(result.only_first.front().name, "a");
   ASSERT_EQ(result.only_second.size(), 1U);
-  EXPECT_EQ(result.only_second.front().first, "b");
+  EXPECT_EQ(result.only_second.front().name, "b");
   ASSERT_EQ(result.reshaped.size(), 1U);
   EXPECT_EQ(result.reshaped.front().first, (Shape{2, 3}));
   EXPECT_FALSE(result.equal());
@@ -104,7 +104,7 @@ TEST(Diff, SeesThroughTheConventionsOfAnotherDialect) {
                                           "names are Hugging Face's in A and GGUF's in B",
                                           "norms are stored as 1 + w in B", "value heads are in another order"}));
   for (const TensorDiff& one : result.tensors) EXPECT_NE(one.likeness, Likeness::different) << one.name;
-  for (const auto& [name, component] : result.only_first) EXPECT_EQ(component, Component::vision) << name;
+  for (const Alone& one : result.only_first) EXPECT_EQ(one.component, Component::vision) << one.name;
   EXPECT_EQ(result.only_first.size(), 34U);
   EXPECT_TRUE(result.only_second.empty());
 }

@@ -41,6 +41,8 @@ TEST(Faithful, GatesOfTheModelAComponentAndEachTensorAreKeptApart) {
   EXPECT_TRUE(result_with("0.36").passed());
   EXPECT_FALSE(result_with("0.35").passed());
   EXPECT_TRUE(result_with("other=0.36").passed());
+  EXPECT_TRUE(result_with("text=0.36").passed());
+  EXPECT_FALSE(result_with("text=0.35").passed());
   const Faithfulness each = result_with("tensor=0.36");
   ASSERT_EQ(each.broken.size(), 1U);
   EXPECT_EQ(each.broken.front().where, "x");

@@ -1,5 +1,6 @@
 #include "verify/measure.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -63,6 +64,41 @@ TEST(Measure, DoesNotDependOnThreads) {
   EXPECT_EQ(three.different, one.different);
   EXPECT_EQ(three.sum_error, one.sum_error);
   EXPECT_EQ(three.sum_product, one.sum_product);
+}
+
+// Codes 3 and zero points 8: -5 times a scale of 1 or 0.5. Steps are the first's scales.
+TEST(Measure, GivesErrorsInStepsOfTheQuantizedSide) {
+  testing::GroupedSpec spec{.rows = 1,
+                            .columns = 64,
+                            .bits = 4,
+                            .group = 32,
+                            .codes = std::vector<std::uint8_t>(64, 3),
+                            .scales = {0x3C00, 0x3800},
+                            .zeros = {},
+                            .index = {}};
+  const Tensor quantized = testing::grouped_tensor("w", spec);
+  std::vector<float> wanted(64, -5.0F);
+  std::fill(wanted.begin() + 32, wanted.end(), -2.5F);
+  wanted[3] = -5.25F;    // a quarter of a step
+  wanted[40] = -2.125F;  // three quarters
+  const Tensor dense = dense_tensor("w", Shape{1, 64}, wanted);
+  for (const Measured& result : {measured(quantized, dense), measured(dense, quantized)}) {
+    EXPECT_EQ(result.stepped, 64U);
+    EXPECT_DOUBLE_EQ(result.worst_steps, 0.75);
+    EXPECT_DOUBLE_EQ(result.rms_steps(), std::sqrt((0.0625 + 0.5625) / 64));
+    EXPECT_EQ(result.worst_at, 40U);
+  }
+  EXPECT_EQ(measured(dense, dense).stepped, 0U);
+}
+
+TEST(Measure, CountsErrorsByPowersOfTwo) {
+  const Tensor a = dense_tensor("w", Shape{6}, std::vector{0.0F, 0.25F, 0.3F, 2.0F, 3e20F, 1e-30F});
+  const Tensor b = dense_tensor("w", Shape{6}, std::vector<float>(6, 0.0F));
+  const auto& counts = measured(a, b).errors.counts;
+  EXPECT_EQ(counts[static_cast<std::size_t>(-2 - ErrorHistogram::kLowest)], 2U);
+  EXPECT_EQ(counts[static_cast<std::size_t>(1 - ErrorHistogram::kLowest)], 1U);
+  EXPECT_EQ(counts.front(), 1U);
+  EXPECT_EQ(counts.back(), 1U);
 }
 
 TEST(Measure, OfNothingIsEqual) {
