@@ -17,6 +17,7 @@
 #include "base/text.h"
 #include "cli/app.h"
 #include "cli/convert_arguments.h"
+#include "cli/convert_manifest.h"
 #include "cli/convert_whole.h"
 #include "cli/opened_model.h"
 #include "cli/progress_line.h"
@@ -125,8 +126,10 @@ int run_convert(const ConvertArguments& arguments) {
     print(arguments.json ? convert_to_json(source, plan, nullptr).dump(2) + "\n" : render_plan(source, plan));
     return kExitYes;
   }
+  ConvertManifest manifest(arguments);
   const Report report =
       execute_resumably(source, plan, options, stderr_is_terminal() && !arguments.quiet && !arguments.json);
+  manifest.write(report, interrupted);
   if (arguments.json) {
     print(convert_to_json(source, plan, &report).dump(2) + "\n");
   } else if (!arguments.quiet) {
@@ -187,8 +190,13 @@ void add_convert(CLI::App& app, Command& chosen) {
       ->add_option("--compress", arguments->compress,
                    "Compress a container's parts: zstd (default: stored as they are)")
       ->check(CLI::IsMember({"zstd"}));
-  command->add_flag("--no-value-digests", arguments->no_value_digests,
-                    "Leave the digests of the weights' values out of a container, which take a second reading");
+  command->add_flag(
+      "--no-value-digests", arguments->no_value_digests,
+      "Leave the digests of the weights' values out of a container or manifest, which take a second reading");
+  command
+      ->add_option("--manifest", arguments->manifest,
+                   "Write digests of the outputs, as `regauge checksum` would (default: none)")
+      ->type_name("FILE");
   command->add_flag("--fresh", arguments->fresh, "Write anew where the same format would be copied file by file");
   command
       ->add_option("--outputs", arguments->outputs,

@@ -137,6 +137,7 @@ ConvertOptions options_of(const ConvertArguments& arguments) {
   options.threads = arguments.threads;
   options.max_memory = size_option(arguments.max_memory);
   options.verify = arguments.verify;
+  options.digests = !arguments.manifest.empty();
   options.journal = true;
   options.resume = arguments.resume;
   return options;

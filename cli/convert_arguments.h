@@ -25,6 +25,7 @@ struct ConvertArguments {
   std::string compress;
   bool fresh = false;
   bool no_value_digests = false;
+  std::string manifest;
   std::string assets;
   std::string mmproj;
   std::vector<std::string> outputs;

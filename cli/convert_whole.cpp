@@ -11,6 +11,7 @@
 #include "base/render.h"
 #include "base/text.h"
 #include "cli/app.h"
+#include "cli/convert_manifest.h"
 #include "cli/progress_line.h"
 #include "cli/terminal.h"
 #include "convert/copy_whole.h"
@@ -107,6 +108,7 @@ int copy_whole_checkpoint(const ConvertArguments& arguments, const ConvertOption
     return kExitYes;
   }
   if (!arguments.quiet && !arguments.json) fmt::print(stderr, "{}", render_findings(source.findings));
+  ConvertManifest manifest(arguments);
   Outcome outcome;
   if (source.format == "container" && options.format != "container") {
     const container::Restored restored =
@@ -128,6 +130,7 @@ int copy_whole_checkpoint(const ConvertArguments& arguments, const ConvertOption
     outcome.what = options.format == "container" ? "packed" : "copied file by file";
     outcome.bytes = writer->file_bytes();
   }
+  manifest.write(arguments.target, interrupted);
   outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   print_outcome(arguments, source, options.format, outcome);
   return kExitYes;

@@ -53,7 +53,8 @@ class Execution {
         journal_(journal),
         progress_(progress),
         cancel_(cancel),
-        verifier_(options.verify ? std::optional<BandVerifier>(plan) : std::nullopt) {
+        verifier_(options.verify ? std::optional<BandVerifier>(plan) : std::nullopt),
+        digests_(options.digests ? std::optional<DigestingOutputs>(plan) : std::nullopt) {
     for (const PlannedOutput& output : plan.outputs) losses_.emplace_back(output.steps.size());
     seen_.bytes_total = plan.data_bytes();
   }
@@ -63,7 +64,7 @@ class Execution {
     const auto& records = journal_ != nullptr ? journal_->bands() : no_records_;
     const std::vector<Job> jobs = cut_into_jobs(plan_, outputs_, records, share_, options_.verify);
     std::vector<Worker> workers(static_cast<std::size_t>(share_.workers));
-    const bool in_order = outputs_.any_in_order();
+    const bool in_order = outputs_.any_in_order() || digests_;
     Workers(share_.workers).for_each(jobs.size(), [&](std::size_t i, std::size_t worker) {
       try {
         carry_out(jobs[i], workers[worker], in_order ? std::optional(i) : std::nullopt);
@@ -77,7 +78,8 @@ class Execution {
 
   void report(Report& report) const {
     for (std::size_t o = 0; o < plan_.outputs.size(); ++o) {
-      report.outputs.push_back({plan_.outputs[o].path, outputs_.file_bytes(o), results_of(o)});
+      report.outputs.push_back(
+          {plan_.outputs[o].path, outputs_.file_bytes(o), results_of(o), digests_ ? digests_->of(o) : std::nullopt});
     }
     report.skipped_bytes = seen_.bytes_skipped;
     report.checked_bands = checked_bands_;
@@ -106,6 +108,7 @@ class Execution {
     try {
       if (job.record != nullptr && is_there(job, worker)) {
         if (turn && !turnstile_.wait(*turn)) return;
+        if (digests_) digests_->pass_over(job.band);
         account(job.band, job.record->loss, job.record->verified, true);
       } else if (job.record == nullptr) {
         make(job.band, worker, turn);
@@ -114,7 +117,8 @@ class Execution {
         const std::int64_t height = band_height(step, target_of(job.band), share_.worker_bytes, options_.verify);
         if (turn && !turnstile_.wait(*turn)) return;
         for (const Band& band : cut_into_bands(job.band.output, job.band.step, job.band.rows, height)) {
-          make(band, worker, std::nullopt);
+          std::optional<std::size_t> none;
+          make(band, worker, none);
         }
       }
       if (turn) turnstile_.pass();
@@ -141,7 +145,8 @@ class Execution {
     return true;
   }
 
-  void make(const Band& band, Worker& worker, std::optional<std::size_t> turn) {
+  /// Waits for `turn` where there is one, and gives it back when nothing needs the order any more.
+  void make(const Band& band, Worker& worker, std::optional<std::size_t>& turn) {
     const Step& step = step_of(band);
     worker.make_room(step, band_bytes(step, target_of(band), band.rows.size(), options_.verify), share_.worker_bytes);
     worker.out.resize(std::max(worker.out.size(), step.arrays.size()));
@@ -154,6 +159,11 @@ class Execution {
     step.maker->make(band.rows, views, worker.scratch, record.loss);
     if (turn && !turnstile_.wait(*turn)) return;
     const OutputRun& output = outputs_[band.output];
+    if (digests_) digests_->add(band, views);
+    if (turn && !output.in_order()) {
+      turnstile_.pass();
+      turn.reset();
+    }
     const std::size_t first = output.first_array[band.step];
     for (std::size_t a = 0; a < views.size(); ++a) put_strips(*output.writer, first + a, strip(band, a), views[a]);
     if (verifier_) {
@@ -199,6 +209,7 @@ class Execution {
   const ProgressFn& progress_;
   const std::atomic<bool>* cancel_;
   std::optional<BandVerifier> verifier_;
+  std::optional<DigestingOutputs> digests_;  // whoever has the turn
   MemoryShare share_;
   Turnstile turnstile_;
   const std::vector<BandRecord> no_records_;

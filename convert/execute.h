@@ -2,11 +2,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "convert/options.h"
 #include "convert/plan.h"
+#include "convert/stored_digests.h"
 #include "convert/verify_band.h"
 
 namespace regauge {
@@ -21,7 +23,8 @@ struct StepResult {
 struct OutputResult {
   std::filesystem::path path;
   std::uint64_t file_bytes = 0;
-  std::vector<StepResult> steps;  ///< one for each of PlannedOutput::steps
+  std::vector<StepResult> steps;        ///< one for each of PlannedOutput::steps
+  std::optional<StoredDigests> stored;  ///< with options.digests, where its bytes need not be read again for that
 };
 
 struct Report {

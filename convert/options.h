@@ -67,6 +67,7 @@ struct ConvertOptions {
   int threads = 0;               ///< 0: as many as the machine has
   std::uint64_t max_memory = 0;  ///< most anonymous memory of the process in bytes; 0: about 32 MiB a thread
   bool verify = false;           ///< read every band back and hold it against the source
+  bool digests = false;          ///< digest what is stored while it is written
   bool journal = false;          ///< keep a record of finished bands, and them, when the run ends early
   bool resume = false;           ///< go on with what a run with a journal left; implies `journal`
 };

@@ -216,6 +216,30 @@ StoredSums checksum(const Checkpoint& checkpoint, const SumOptions& options, con
   return Summing(checkpoint, options, progress, cancel).run();
 }
 
+std::optional<StoredSums> sums_of_written(const Checkpoint& checkpoint, const StoredDigests& digests) {
+  if (checkpoint.files.size() != 1 || checkpoint.arrays.size() != digests.arrays.size()) return std::nullopt;
+  StoredSums sums;
+  sums.path = checkpoint.path;
+  sums.format = checkpoint.format;
+  const SourceFile& file = checkpoint.files.front();
+  for (std::size_t i = 0; i < checkpoint.arrays.size(); ++i) {
+    const StoredArray& array = checkpoint.arrays[i];
+    if (array.name != digests.arrays[i].first) return std::nullopt;
+    sums.arrays.push_back({array.name,
+                           file.name,
+                           element_name(array),
+                           array.shape,
+                           array.bytes,
+                           {{DigestAlgorithm::xxh3_128, hex(digests.arrays[i].second)}}});
+  }
+  sums.files.push_back({file.name,
+                        label_of(checkpoint, file.name),
+                        file.file->size(),
+                        {{DigestAlgorithm::xxh3_128, hex(digests.together)}},
+                        {}});
+  return sums;
+}
+
 std::string render_lines(const StoredSums& sums, bool with_arrays) {
   std::string out;
   auto array = sums.arrays.begin();

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "convert/stored_digests.h"
 #include "ir/checkpoint.h"
 #include "ir/shape.h"
 
@@ -64,6 +65,10 @@ using SumProgress = std::function<void(std::uint64_t done, std::uint64_t total)>
 /// Error{io} when `cancel` becomes true.
 StoredSums checksum(const Checkpoint& checkpoint, const SumOptions& options, const SumProgress& progress = {},
                     const std::atomic<bool>* cancel = nullptr);
+
+/// What checksum() with xxh3-128 alone would find, from digests that were taken while the checkpoint was written; nothing when they
+/// are not of its arrays in its order, or it has several files.
+std::optional<StoredSums> sums_of_written(const Checkpoint& checkpoint, const StoredDigests& digests);
 
 /// The lines of llama-gguf-hash: for every array its digests, then those of its file. Arrays are left out when
 /// `with_arrays` is not set. Whole-file digests follow under the name "sha256-file".
