@@ -26,6 +26,7 @@
 #include "convert/journal.h"
 #include "convert/plan.h"
 #include "convert/render.h"
+#include "convert/render_loss.h"
 #include "formats/format.h"
 #include "models/architecture.h"
 
@@ -126,6 +127,7 @@ int run_convert(const ConvertArguments& arguments) {
     print(arguments.json ? convert_to_json(source, plan, nullptr).dump(2) + "\n" : render_plan(source, plan));
     return kExitYes;
   }
+  if (!arguments.quiet && !arguments.json) fmt::print(stderr, "{}", render_lossy_plan(plan));
   ConvertManifest manifest(arguments);
   const Report report =
       execute_resumably(source, plan, options, stderr_is_terminal() && !arguments.quiet && !arguments.json);

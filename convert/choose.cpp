@@ -1,13 +1,10 @@
 #include "convert/choose.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include <fmt/format.h>
 
-#include "base/error.h"
-#include "convert/encode/mlx.h"
-#include "convert/importance.h"
+#include "convert/new_codes.h"
 #include "convert/route/copy.h"
 #include "convert/route/measured.h"
 #include "convert/route/reencode_dense.h"
@@ -15,41 +12,14 @@
 #include "convert/route/repack_fp.h"
 #include "convert/route/repack_gptq.h"
 #include "convert/route/repack_mlx.h"
-#include "convert/route/requantize.h"
+#include "convert/step_builder.h"
 
 namespace regauge {
 namespace {
 
 constexpr std::int64_t kSmallElements = 1 << 22;
 
-std::string encodings_of(const Target& target) {
-  std::vector<std::string> seen;
-  for (const TargetPiece& piece : target.pieces) {
-    std::string text = to_string(piece.tensor->encoding);
-    if (piece.with_low_rank) text += fmt::format(" + B*A r{}", piece.tensor->part(PartId::lowrank_a).shape.rows());
-    if (std::ranges::find(seen, text) == seen.end()) seen.push_back(std::move(text));
-  }
-  std::string out;
-  for (const std::string& text : seen) out += (out.empty() ? "" : " + ") + text;
-  return out;
-}
-
-bool any_piece(const Target& target, bool (*test)(const Encoding&)) {
-  return std::ranges::any_of(target.pieces, [&](const TargetPiece& p) { return test(p.tensor->encoding); });
-}
-
 bool is_plain_dense(const Encoding& encoding) { return std::holds_alternative<Dense>(encoding); }
-bool is_not_float(const Encoding& encoding) {
-  const auto* dense = std::get_if<Dense>(&encoding);
-  return dense != nullptr && !is_float(dense->dtype);
-}
-
-std::int64_t quantum_of(const Target& target) {
-  std::int64_t quantum = 1;
-  for (const TargetPiece& piece : target.pieces) quantum = std::lcm(quantum, piece.tensor->row_quantum());
-  return quantum;
-}
-
 /// What the target's convention does to the values and what its loaders want, for the step's reason.
 std::string convention_reason(const Target& target) {
   std::string reason;
@@ -64,7 +34,13 @@ std::string convention_reason(const Target& target) {
 class Chooser {
  public:
   Chooser(const Target& target, const Format& format, const ConvertOptions& options, const Decision& decision)
-      : target_(target), format_(format), options_(options), decision_(decision), allow_(decision.allow) {
+      : target_(target),
+        format_(format),
+        options_(options),
+        decision_(decision),
+        allow_(decision.allow),
+        steps_(target, format),
+        codes_(target, format, options) {
     allow_.dense = allow_.dense || options.allow_dense;
     allow_.rounded = allow_.rounded || options.allow_rounded;
     allow_.requantized = allow_.requantized || options.allow_requantized;
@@ -90,7 +66,7 @@ class Chooser {
     if (!wish)
       return Offender{fmt::format("{} has no {} encoding ({})", format_.name, to_string(decision_.wish), by())};
     if (const auto* dtype = std::get_if<DType>(&*wish)) return wished_dense(*dtype);
-    if (auto objection = shape_objection(*wish)) {
+    if (auto objection = codes_.shape_objection(*wish)) {
       if (decision_.strict) return Offender{*objection};
       auto step = exact();
       if (auto* found = std::get_if<Step>(&step)) {
@@ -100,13 +76,13 @@ class Chooser {
       return step;
     }
     if (auto step = kept(*wish)) return std::move(*step);
-    return requantized(*wish, by());
+    return codes_.step(*wish, by());
   }
 
   std::variant<Step, Offender> wished_dense(DType dtype) {
-    const auto stored = stored_dtype();
+    const auto stored = stored_dtype(target_);
     if (target_.pieces.size() == 1 && stored == dtype && !cannot_copy(target_)) {
-      if (auto step = copy(); holds(step)) return step;
+      if (auto step = copy(); steps_.holds(step)) return step;
     }
     if (any_piece(target_, is_not_float)) return exact();
     return as_dense(dtype, by());
@@ -130,7 +106,7 @@ class Chooser {
   std::optional<Step> copy_of_blocks() const {
     if (!std::holds_alternative<Blocked>(target_.pieces.front().tensor->encoding)) return std::nullopt;
     Step step = copy();
-    return holds(step) ? std::optional(std::move(step)) : std::nullopt;
+    return steps_.holds(step) ? std::optional(std::move(step)) : std::nullopt;
   }
 
   static bool is(const Wish& wish, const Step& step) {
@@ -145,103 +121,6 @@ class Chooser {
            step.module->group_size == affine->group;
   }
 
-  /// Why the shape does not allow it.
-  std::optional<std::string> shape_objection(const Wish& wish) const {
-    if (any_piece(target_, is_not_float)) return std::string("its elements are no real numbers");
-    if (const auto* type = std::get_if<BlockType>(&wish)) {
-      if (target_.columns % block_elements(*type) == 0) return std::nullopt;
-      return fmt::format("rows of {} do not divide into blocks of {}", target_.columns, block_elements(*type));
-    }
-    if (const auto* kind = std::get_if<FloatBlocks>(&wish)) {
-      if (target_.columns % std::max<std::int64_t>(group_size(*kind), 32) == 0) return std::nullopt;
-      return fmt::format("rows of {} do not divide into groups of {}", target_.columns, group_size(*kind));
-    }
-    const auto& affine = std::get<AffineWish>(wish);
-    if (format_.packing == Packing::gptq) return gptq_objection(affine);
-    if (affine.group < 1 || !mlx_affine_is_legal(affine.bits, affine.group))
-      return fmt::format("MLX has no {}", to_string(wish));
-    if (target_.columns % affine.group == 0) return std::nullopt;
-    return fmt::format("rows of {} do not divide into groups of {}", target_.columns, affine.group);
-  }
-
-  std::optional<std::string> gptq_objection(const AffineWish& affine) const {
-    if (!target_.is_linear) return std::string("GPTQ quantizes the matrices of linear layers only");
-    if (target_.shape.rank() != 2 || target_.columns % 32 != 0 || target_.rows % 32 != 0)
-      return fmt::format("[{}, {}] is no multiple of 32 both ways", target_.rows, target_.columns);
-    if (affine.group != -1 && target_.columns % affine.group != 0)
-      return fmt::format("rows of {} do not divide into groups of {}", target_.columns, affine.group);
-    return gptq_module_objection(
-        empty_gptq_module(options_.layout, affine.bits, affine.group, affine.symmetric, target_.columns), target_.rows,
-        target_.columns);
-  }
-
-  /// New codes. `reason` says who wanted them.
-  std::variant<Step, Offender> requantized(const Wish& wish, std::string reason) const {
-    Step step = std::visit([this](const auto& w) { return encoded(w); }, wish);
-    if (!holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
-    step.reason = std::move(reason);
-    if (any_piece(target_, is_quantized)) step.reason += fmt::format("; {} quantized again", encodings_of(target_));
-    return step;
-  }
-
-  Step encoded(BlockType type) const {
-    Step step = base(Route::reencode, type, Fidelity::requantized);
-    std::span<const float> importance;
-    const std::int64_t matrices =
-        target_.shape.rank() > 2 ? target_.rows / target_.shape.dims[target_.shape.rank() - 2] : 1;
-    if (options_.importance != nullptr) importance = options_.importance->of(target_.name, target_.columns, matrices);
-    step.maker = make_block_encoder(target_, type, importance);
-    return step;
-  }
-
-  Step encoded(const AffineWish& wish) const {
-    return format_.packing == Packing::gptq ? encoded_gptq(wish) : encoded_mlx(wish);
-  }
-
-  Step encoded(FloatBlocks mode) const {
-    Step step = float_step(mode, Route::reencode, Fidelity::requantized);
-    step.maker = make_mlx_float_encoder(target_, mode, working_dtype(), options_.mlx_rule);
-    return step;
-  }
-
-  Step encoded(ExactWish) const { throw Error(ErrorCode::internal, "an exact wish asks for no codes"); }
-  Step encoded(DType) const { throw Error(ErrorCode::internal, "a dense wish asks for no codes"); }
-
-  Step encoded_mlx(const AffineWish& wish) const {
-    const MlxAffine module{wish.bits, wish.group, working_dtype()};
-    Step step = mlx_step(module, Route::reencode, Fidelity::requantized);
-    step.maker = make_mlx_affine_encoder(target_, module, options_.mlx_rule);
-    return step;
-  }
-
-  /// mlx-lm quantizes in the type that the model is stored in; a quantized source has none, and BF16 is what models are in.
-  DType working_dtype() const {
-    if (options_.dtype) return *options_.dtype;
-    const auto stored = stored_dtype();
-    const bool is_usual = stored == DType::f32 || stored == DType::f16 || stored == DType::bf16;
-    return is_usual ? *stored : DType::bf16;
-  }
-
-  Step encoded_gptq(const AffineWish& wish) const {
-    GptqRepack module = empty_gptq_module(options_.layout, wish.bits, wish.group, wish.symmetric, target_.columns);
-    Step step = gptq_step(module, Route::reencode, Fidelity::requantized);
-    step.maker = make_gptq_encoder(target_, std::move(module));
-    return step;
-  }
-
-  /// The encoding of one bit more than the source's codes have: what is lost on top of the first rounding is small beside
-  /// it, and the size is still that of a quantized model.
-  Wish nearest_wish() const {
-    int most = 2;
-    for (const TargetPiece& piece : target_.pieces) {
-      const auto like = wish_like(piece.tensor->encoding, target_.columns);
-      const auto codes = like ? translate(*like, *find_format("mlx")) : std::nullopt;
-      const auto* affine = codes ? std::get_if<AffineWish>(&*codes) : nullptr;
-      most = std::max(most, affine != nullptr ? affine->bits : 4);
-    }
-    return AffineWish{.bits = std::min(most == 6 ? 8 : most + 1, 8)};
-  }
-
   std::variant<Step, Offender> dense() {
     const Encoding& encoding = target_.pieces.front().tensor->encoding;
     const bool numbers = !any_piece(target_, is_not_float);
@@ -251,11 +130,11 @@ class Chooser {
       wanted = options_.dtype ? options_.dtype : options_.dense;
     const auto* stored = std::get_if<Dense>(&encoding);
     const bool keeps = !wanted || (stored != nullptr && stored->dtype == *wanted);
-    const bool narrows = !wanted && target_.usual && target_.usual != stored_dtype() && is_small();
+    const bool narrows = !wanted && target_.usual && target_.usual != stored_dtype(target_) && is_small();
     if (narrows && measure_dense(target_, *target_.usual).changed == 0)
       return as_dense(*target_.usual, "as its authors store it, every value exactly");
     if (keeps && !cannot_copy(target_)) {
-      if (auto step = copy(); holds(step)) return step;
+      if (auto step = copy(); steps_.holds(step)) return step;
     }
     if (!numbers) return Offender{fmt::format("{} has no {} encoding", encodings_of(target_), format_.name)};
     if (!wanted) {
@@ -271,7 +150,7 @@ class Chooser {
     std::string reason;
     if (auto why = cannot_copy(target_)) {
       reason = *why;
-    } else if (auto step = copy(); holds(step)) {
+    } else if (auto step = copy(); steps_.holds(step)) {
       return step;
     } else {
       reason = fmt::format("{} has no {} encoding", format_.name, encodings_of(target_));
@@ -282,28 +161,10 @@ class Chooser {
       reason = std::get<Offender>(packed).reason;
     }
     if (allow_.requantized) {
-      if (auto step = near(reason)) return std::move(*step);
+      if (auto step = codes_.near(reason)) return std::move(*step);
     }
     if (allow_.dense) return as_dense(DType::f32, reason + "; dense by --allow dense");
     return Offender{reason};
-  }
-
-  /// New codes where `reason` says that the old ones cannot be kept, if the shape allows any.
-  std::optional<Step> near(const std::string& reason) const {
-    auto wish = translate(nearest_wish(), format_);
-    if (!wish) return std::nullopt;
-    if (const auto* type = std::get_if<BlockType>(&*wish)) {
-      const auto fitting = fit_blocks(*type, target_.columns);
-      const auto* blocks = std::get_if<BlockType>(&fitting);
-      if (blocks == nullptr) return std::nullopt;
-      wish = *blocks;
-    } else if (auto& affine = std::get<AffineWish>(*wish); target_.columns % affine.group != 0) {
-      affine.group = 32;
-    }
-    if (shape_objection(*wish)) return std::nullopt;
-    auto step = requantized(*wish, reason + "; by --allow requantized");
-    auto* found = std::get_if<Step>(&step);
-    return found == nullptr ? std::nullopt : std::optional(std::move(*found));
   }
 
   /// Packed to packed: the codes are kept.
@@ -334,10 +195,8 @@ class Chooser {
     auto planned = plan_block_repack(source, facts, allow_.rounded);
     if (auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
     auto& repack = std::get<BlockRepack>(planned);
-    Step step = base(Route::repack, repack.rounded ? Fidelity::rounded : Fidelity::values);
-    add_array(step, {target_.name, repack.type, target_.shape});
-    step.encoding = name(repack.type);
-    if (!holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
+    Step step = steps_.base(Route::repack, repack.type, repack.rounded ? Fidelity::rounded : Fidelity::values);
+    if (!steps_.holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
     const bool rounded = repack.rounded;
     finish(step, make_block_repack(std::move(source), std::move(repack)), rounded);
     return step;
@@ -347,23 +206,8 @@ class Chooser {
     auto planned = plan_mlx_repack(source, facts);
     if (auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
     auto& repack = std::get<MlxRepack>(planned);
-    Step step = mlx_step({repack.bits, repack.groups.width, repack.dtype}, Route::repack, Fidelity::values);
+    Step step = steps_.mlx_step({repack.bits, repack.groups.width, repack.dtype}, Route::repack, Fidelity::values);
     finish(step, make_mlx_repack(std::move(source), std::move(repack)), false);
-    return step;
-  }
-
-  Step mlx_step(const MlxAffine& affine, Route route, Fidelity fidelity) const {
-    Step step = base(route, fidelity);
-    const std::int64_t groups = target_.columns / affine.group;
-    add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * affine.bits / 32)});
-    add_array(step, {module() + ".scales", affine.dtype, with_columns(groups)});
-    add_array(step, {module() + ".biases", affine.dtype, with_columns(groups)});
-    step.encoding = to_string(Encoding(Grouped{.bits = affine.bits,
-                                               .group = {1, affine.group},
-                                               .scale = affine.dtype,
-                                               .offset = Offset::bias,
-                                               .offset_dtype = affine.dtype}));
-    step.module = PackedModule{module(), true, "affine", affine.bits, affine.group, false, false};
     return step;
   }
 
@@ -371,35 +215,9 @@ class Chooser {
     auto planned = plan_gptq_repack(source, facts, options_.layout, allow_.rounded);
     if (auto* reason = std::get_if<std::string>(&planned)) return Offender{*reason};
     auto& repack = std::get<GptqRepack>(planned);
-    Step step = gptq_step(repack, Route::repack, repack.rounded ? Fidelity::rounded : Fidelity::values);
+    Step step = steps_.gptq_step(repack, Route::repack, repack.rounded ? Fidelity::rounded : Fidelity::values);
     const bool rounded = repack.rounded;
     finish(step, make_gptq_repack(std::move(source), std::move(repack)), rounded);
-    return step;
-  }
-
-  Step gptq_step(const GptqRepack& repack, Route route, Fidelity fidelity) const {
-    Step step = base(route, fidelity);
-    step.quantum = std::lcm(step.quantum, row_quantum(repack));
-    for (PackedArray& array : arrays_of(repack, target_.rows, target_.columns)) {
-      step.arrays.push_back({{module() + "." + array.suffix, array.dtype, std::move(array.shape)},
-                             array.whole ? BandLayout::whole : BandLayout::columns});
-    }
-    step.encoding = to_string(Encoding(Grouped{.bits = repack.bits,
-                                               .group = {1, repack.group_size == -1 ? 0 : repack.group_size},
-                                               .scale = repack.scale,
-                                               .offset = repack.sym ? Offset::midpoint : Offset::zero_point,
-                                               .indexed = repack.act_order}));
-    step.module = PackedModule{module(), true, "affine", repack.bits, repack.group_size, repack.act_order, repack.sym};
-    return step;
-  }
-
-  Step float_step(FloatBlocks kind, Route route, Fidelity fidelity) const {
-    Step step = base(route, fidelity);
-    add_array(step, {module() + ".weight", DType::u32, with_columns(target_.columns * code_bits(kind) / 32)});
-    add_array(step, {module() + ".scales", DType::u8, with_columns(target_.columns / group_size(kind))});
-    step.encoding = fmt::format("{} g{}", name(kind), group_size(kind));
-    step.module =
-        PackedModule{module(), true, std::string(name(kind)), code_bits(kind), group_size(kind), false, false};
     return step;
   }
 
@@ -411,28 +229,14 @@ class Chooser {
     Step step;
     if (to == FloatTarget::ggml) {
       const BlockType type = kind == FloatBlocks::nvfp4 ? BlockType::nvfp4 : BlockType::mxfp4;
-      step = base(Route::repack, type, Fidelity::values);
+      step = steps_.base(Route::repack, type, Fidelity::values);
     } else {
-      step = float_step(kind, Route::repack, Fidelity::values);
+      step = steps_.float_step(kind, Route::repack, Fidelity::values);
     }
-    if (!holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
+    if (!steps_.holds(step)) return Offender{fmt::format("{} does not hold it as {}", format_.name, step.encoding)};
     finish(step, make_float_repack(target_, kind, to), false);
     return step;
   }
-
-  /// The module's name: the weight's without its last part.
-  std::string module() const {
-    constexpr std::string_view kLeaf = ".weight";
-    return target_.name.ends_with(kLeaf) ? target_.name.substr(0, target_.name.size() - kLeaf.size()) : target_.name;
-  }
-
-  Shape with_columns(std::int64_t columns) const {
-    Shape shape = target_.shape;
-    shape.dims.back() = columns;
-    return shape;
-  }
-
-  static void add_array(Step& step, ArrayPlan plan) { step.arrays.push_back({std::move(plan), BandLayout::rows}); }
 
   void finish(Step& step, RowMakerPtr maker, bool rounded) const {
     const std::string from = encodings_of(target_);
@@ -441,31 +245,12 @@ class Chooser {
     step.maker = rounded ? measured(target_, std::move(maker)) : std::move(maker);
   }
 
-  Step base(Route route, std::variant<DType, BlockType> element, Fidelity fidelity) const {
-    Step step = base(route, fidelity);
-    add_array(step, {target_.name, element, target_.shape});
-    step.encoding = std::visit([](auto type) { return std::string(name(type)); }, element);
-    return step;
-  }
-
-  Step base(Route route, Fidelity fidelity) const {
-    Step step;
-    step.name = target_.name;
-    step.shape = target_.shape;
-    step.source_encoding = encodings_of(target_);
-    step.route = route;
-    step.fidelity = fidelity;
-    step.component = target_.component;
-    step.quantum = quantum_of(target_);
-    return step;
-  }
-
   Step copy() const {
     const Encoding& encoding = target_.pieces.front().tensor->encoding;
     const auto* dense = std::get_if<Dense>(&encoding);
     const std::variant<DType, BlockType> element =
         dense != nullptr ? std::variant<DType, BlockType>(dense->dtype) : std::get<Blocked>(encoding).type;
-    Step step = base(Route::copy, element, target_.is_bare() ? Fidelity::bytes : Fidelity::values);
+    Step step = steps_.base(Route::copy, element, target_.is_bare() ? Fidelity::bytes : Fidelity::values);
     if (!target_.is_bare())
       step.reason = target_.pieces.size() > 1 ? "put together from several arrays" : "rows or columns reordered";
     step.maker = make_copy(target_);
@@ -482,16 +267,11 @@ class Chooser {
     const bool looked_at = is_small() && (target_.usual == dtype || (changes && !counts_forward()));
     const bool known = looked_at && measure_dense(target_, dtype).changed == 0;
     const bool kept = known || (exact && (!changes || (dtype == DType::f32 && counts_forward())));
-    Step step = base(Route::reencode, dtype, kept ? Fidelity::values : Fidelity::rounded);
-    if (!holds(step)) return Offender{fmt::format("{} has no {} encoding", format_.name, name(dtype))};
+    Step step = steps_.base(Route::reencode, dtype, kept ? Fidelity::values : Fidelity::rounded);
+    if (!steps_.holds(step)) return Offender{fmt::format("{} has no {} encoding", format_.name, name(dtype))};
     step.reason = std::move(reason);
     step.maker = make_dense(target_, dtype);
     return step;
-  }
-
-  std::optional<DType> stored_dtype() const {
-    const auto* dense = std::get_if<Dense>(&target_.pieces.front().tensor->encoding);
-    return dense == nullptr ? std::nullopt : std::optional(dense->dtype);
   }
 
   /// Vectors: their values may be looked at before anything is decided.
@@ -499,7 +279,7 @@ class Chooser {
 
   /// The type for dense values whose convention or make-up changes, where nobody asked for one.
   DType narrowest_dense(std::string& reason) const {
-    const auto stored = stored_dtype();
+    const auto stored = stored_dtype(target_);
     const bool short_type = (stored == DType::bf16 || stored == DType::f16) && one_encoding();
     if (target_.rounds_by_dialect && short_type) {
       if (!options_.require || *options_.require >= Fidelity::rounded) {
@@ -535,16 +315,13 @@ class Chooser {
     });
   }
 
-  bool holds(const Step& step) const {
-    return std::ranges::none_of(step.arrays,
-                                [&](const StepArray& array) { return format_.can_hold(array.plan).has_value(); });
-  }
-
   const Target& target_;
   const Format& format_;
   const ConvertOptions& options_;
   const Decision& decision_;
   Losses allow_;
+  StepBuilder steps_;
+  NewCodes codes_;
 };
 
 }  // namespace

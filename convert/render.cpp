@@ -11,6 +11,7 @@
 
 #include "base/render.h"
 #include "base/text.h"
+#include "convert/render_loss.h"
 
 namespace regauge {
 namespace {
@@ -66,11 +67,6 @@ std::string duration_text(double seconds) {
   return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
 }
 
-/// ", 0.31 of a quantization step"
-std::string steps_text(const Loss& loss) {
-  return loss.worst_steps > 0 ? fmt::format(", {:.3g} of a quantization step", loss.worst_steps) : std::string();
-}
-
 std::string worst_text(const StepResult& result) {
   return result.fidelity <= Fidelity::values ? "0" : fmt::format("{:.3g}", result.loss.worst);
 }
@@ -111,13 +107,6 @@ Json checked_to_json(Checked checked) {
     case Checked::values: return "values";
   }
   return {};
-}
-
-Json loss_to_json(const Loss& loss) {
-  return {{"changed", loss.changed},
-          {"worst_error", std::isfinite(loss.worst) ? Json(loss.worst) : Json()},
-          {"worst_error_in_steps", loss.worst_steps > 0 ? Json(loss.worst_steps) : Json()},
-          {"irreversible", loss.irreversible}};
 }
 
 Json step_to_json(const Step& step, const StepResult* result) {
@@ -177,7 +166,8 @@ std::string render_plan(const Checkpoint& source, const Plan& plan) {
       table.add({printable(step.name), to_string(step.shape), step.source_encoding, step.encoding,
                  std::string(name(step.route)), std::string(name(step.fidelity)), step.reason});
     }
-    out += table.text() + counts_by_fidelity(counts) + "\n";
+    out +=
+        table.text() + fmt::format("{}; {:.3f} bits per weight\n", counts_by_fidelity(counts), bits_per_weight(output));
   }
   return out + left_out_text(plan.left_out);
 }
@@ -208,12 +198,7 @@ std::string render_report(const Checkpoint& source, const Plan& plan, const Repo
     if (std::ranges::any_of(result.steps, [](const StepResult& s) { return s.checked != Checked::no; })) {
       out += tensors_text(output, result);
     }
-    for (std::size_t s = 0; s < output.steps.size(); ++s) {
-      if (result.steps[s].fidelity != Fidelity::rounded) continue;
-      out += fmt::format("  rounded: {} elements of {}, worst error {:.3g}{}\n",
-                         format_count(result.steps[s].loss.changed), printable(output.steps[s].name),
-                         result.steps[s].loss.worst, steps_text(result.steps[s].loss));
-    }
+    out += render_losses(output, result);
     if (irreversible != 0) {
       out += fmt::format(
           "  {} elements of {} tensors cannot be turned back to the source's bits (1 + w and -exp(w) in F32)\n",
@@ -246,6 +231,7 @@ Json convert_to_json(const Checkpoint& source, const Plan& plan, const Report* r
     entry["kind"] = name(output.kind);
     entry["path"] = json_text(output.path.string());
     entry["data_bytes"] = output.data_bytes();
+    entry["bits_per_weight"] = bits_per_weight(output);
     if (report != nullptr) entry["file_bytes"] = report->outputs[o].file_bytes;
     entry["tensors"] = Json::array();
     for (std::size_t s = 0; s < output.steps.size(); ++s) {

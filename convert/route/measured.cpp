@@ -90,7 +90,8 @@ class MeasuredRows final : public RowMaker {
     source_->make(rows, std::span(&buffer, 1), scratch, ignored);
     scratch.steps.resize(count);
     maker_->steps(rows, scratch, scratch.steps);
-    measure_values(scratch.wanted, scratch.measured, scratch.steps, loss);
+    measure_values(scratch.wanted, scratch.measured, loss);
+    measure_steps(scratch.wanted, scratch.measured, scratch.steps, 1, count, loss);
   }
 
   void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const override {
@@ -109,13 +110,30 @@ class MeasuredRows final : public RowMaker {
 
 }  // namespace
 
-void measure_values(std::span<const float> wanted, std::span<const float> stored, std::span<const float> steps,
-                    Loss& loss) {
+void measure_values(std::span<const float> wanted, std::span<const float> stored, Loss& loss) {
   if (!measure_finite(wanted, stored, loss)) measure_any(wanted, stored, loss);
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    const float error = std::abs(stored[i] - wanted[i]);
-    if (steps[i] > 0.0F && error > 0.0F)
-      loss.worst_steps = std::max(loss.worst_steps, static_cast<double>(error) / static_cast<double>(steps[i]));
+}
+
+void measure_steps(std::span<const float> wanted, std::span<const float> stored, std::span<const float> scales,
+                   std::size_t width, std::size_t columns, Loss& loss) {
+  std::size_t run = 0;
+  for (std::size_t row = 0; row < wanted.size(); row += columns) {
+    for (std::size_t begin = 0; begin < columns; begin += width, ++run) {
+      const std::size_t end = row + std::min(begin + width, columns);
+      std::array<float, kLanes> worst{};
+      std::size_t i = row + begin;
+      for (; i + kLanes <= end; i += kLanes) {
+        for (std::size_t lane = 0; lane < kLanes; ++lane) {
+          const float error = std::abs(stored[i + lane] - wanted[i + lane]);
+          worst[lane] = error > worst[lane] ? error : worst[lane];
+        }
+      }
+      for (; i < end; ++i) worst[0] = std::max(worst[0], std::abs(stored[i] - wanted[i]));
+      const float most = *std::ranges::max_element(worst);
+      const float step = std::abs(scales[run]);
+      if (step > 0.0F && most > 0.0F)
+        loss.worst_steps = std::max(loss.worst_steps, static_cast<double>(most) / static_cast<double>(step));
+    }
   }
 }
 

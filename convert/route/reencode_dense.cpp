@@ -106,6 +106,12 @@ class DenseRows final : public RowMaker {
       const bool counts_back = op_ == Elementwise::sub_one || op_ == Elementwise::log_neg;
       const bool kept = counts_back ? same_value(apply(back_, stored), source[i]) : same_value(stored, wanted);
       if (op_ != Elementwise::none && !counts_back && !same_value(apply(back_, stored), source[i])) ++loss.irreversible;
+      if (std::isfinite(stored) && std::isfinite(wanted)) {
+        const double difference = static_cast<double>(stored) - static_cast<double>(wanted);
+        ++loss.measured;
+        loss.sum_error += kept ? 0.0 : difference * difference;
+        loss.sum_source += static_cast<double>(wanted) * static_cast<double>(wanted);
+      }
       if (kept) continue;
       ++loss.changed;
       loss.worst = std::max(loss.worst, std::abs(static_cast<double>(stored) - static_cast<double>(wanted)));

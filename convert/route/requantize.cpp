@@ -1,7 +1,6 @@
 #include "convert/route/requantize.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
 #include "base/half.h"
@@ -10,6 +9,7 @@
 #include "convert/route/gptq_packer.h"
 #include "convert/route/measured.h"
 #include "convert/route/reencode_dense.h"
+#include "formats/layouts/block_scales.h"
 #include "formats/layouts/mlx_stream.h"
 #include "ir/decode/blocks.h"
 
@@ -38,28 +38,18 @@ class Encoder : public RowMaker {
     Loss ignored;
     const std::span<std::byte> bytes = std::as_writable_bytes(std::span(scratch.wanted));
     source_->make(rows, std::span(&bytes, 1), scratch, ignored);
-    scratch.steps.clear();
-    encode(rows, out, scratch);
+    const std::size_t step_width = encode(rows, out, scratch);
     const std::vector<std::span<const std::byte>> stored(out.begin(), out.end());
     scratch.measured.resize(count);
     decode(rows, stored, scratch, scratch.measured);
-    measure_values(scratch.wanted, scratch.measured, scratch.steps, loss);
+    measure_values(scratch.wanted, scratch.measured, loss);
+    if (step_width != 0) measure_steps(scratch.wanted, scratch.measured, scratch.steps, step_width, columns_, loss);
   }
 
  protected:
-  /// Encodes scratch.wanted, and fills scratch.steps where codes have steps of equal size.
-  virtual void encode(RowRange rows, BandBuffers out, Scratch& scratch) const = 0;
-
-  /// The step of every value, from one scale for each group of `width` values.
-  void spread_steps(std::span<const float> scales, std::size_t width, Scratch& scratch) const {
-    scratch.steps.resize(scratch.wanted.size());
-    const std::size_t groups = (columns_ + width - 1) / width;
-    for (std::size_t i = 0; i < scales.size(); ++i) {
-      const std::size_t begin = i / groups * columns_ + i % groups * width;
-      const std::size_t length = std::min(width, columns_ - i % groups * width);
-      std::ranges::fill(std::span(scratch.steps).subspan(begin, length), std::abs(scales[i]));
-    }
-  }
+  /// Encodes scratch.wanted. Where neighbouring codes are equally far apart, scratch.steps gets that distance for each run
+  /// of as many columns as the answer says; else the answer is 0.
+  virtual std::size_t encode(RowRange rows, BandBuffers out, Scratch& scratch) const = 0;
 
   const Target& target() const { return target_; }
   std::size_t columns() const { return columns_; }
@@ -87,7 +77,7 @@ class BlockEncoder final : public Encoder {
   }
 
  protected:
-  void encode(RowRange rows, BandBuffers out, Scratch& scratch) const override {
+  std::size_t encode(RowRange rows, BandBuffers out, Scratch& scratch) const override {
     const std::size_t row_bytes = out.front().size() / static_cast<std::size_t>(rows.size());
     // Rows of one matrix at a time: each expert of a stack has its own importance.
     for (std::int64_t row = rows.begin; row < rows.end;) {
@@ -99,6 +89,11 @@ class BlockEncoder final : public Encoder {
                   importance_of(row), out.front().subspan(first * row_bytes, count * row_bytes));
       row = end;
     }
+    const std::int64_t width = layouts::scale_width(type_);
+    if (width == 0) return 0;
+    scratch.steps.resize(scratch.wanted.size() / static_cast<std::size_t>(width));
+    layouts::read_block_scales(type_, out.front(), scratch.steps);
+    return static_cast<std::size_t>(width);
   }
 
  private:
@@ -135,7 +130,7 @@ class MlxAffineEncoder final : public Encoder {
   }
 
  protected:
-  void encode(RowRange rows, BandBuffers out, Scratch& scratch) const override {
+  std::size_t encode(RowRange rows, BandBuffers out, Scratch& scratch) const override {
     const std::size_t count = scratch.wanted.size();
     const std::size_t groups = count / static_cast<std::size_t>(module_.group);
     scratch.block_codes.resize(count);
@@ -147,7 +142,8 @@ class MlxAffineEncoder final : public Encoder {
     layouts::pack_mlx_rows(module_.bits, rows.size(), target().columns, scratch.block_codes, out[0]);
     store_floats(module_.dtype, scales, out[1]);
     store_floats(module_.dtype, biases, out[2]);
-    spread_steps(scales, static_cast<std::size_t>(module_.group), scratch);
+    scratch.steps.assign(scales.begin(), scales.end());
+    return static_cast<std::size_t>(module_.group);
   }
 
  private:
@@ -165,12 +161,13 @@ class MlxFloatEncoder final : public Encoder {
   }
 
  protected:
-  void encode(RowRange rows, BandBuffers out, Scratch& scratch) const override {
+  std::size_t encode(RowRange rows, BandBuffers out, Scratch& scratch) const override {
     scratch.block_codes.resize(scratch.wanted.size());
     scratch.zeros.resize(scratch.wanted.size() / static_cast<std::size_t>(group_size(mode_)));
     encode_mlx_float(mlx_mode(), dtype_, cast(dtype_, scratch), scratch.block_codes, scratch.zeros, rule_);
     layouts::pack_mlx_rows(code_bits(mode_), rows.size(), target().columns, scratch.block_codes, out[0]);
     std::ranges::copy(std::as_bytes(std::span(scratch.zeros)), out[1].begin());
+    return 0;
   }
 
  private:
@@ -197,7 +194,7 @@ class GptqEncoder final : public Encoder {
   }
 
  protected:
-  void encode(RowRange rows, BandBuffers out, Scratch& scratch) const override {
+  std::size_t encode(RowRange rows, BandBuffers out, Scratch& scratch) const override {
     const GptqRepack& module = packer_.module();
     const auto groups = static_cast<std::size_t>(rows.size() * packer_.groups());
     scratch.block_codes.resize(scratch.wanted.size());
@@ -207,8 +204,9 @@ class GptqEncoder final : public Encoder {
                 target().columns, scratch.wanted, scratch.block_codes, scratch.parameters, scratch.zeros);
     scratch.d_bits.resize(groups);
     std::ranges::transform(scratch.parameters, scratch.d_bits.begin(), f32_to_f16);
-    spread_steps(scratch.parameters, static_cast<std::size_t>(module.groups.width), scratch);
+    scratch.steps.assign(scratch.parameters.begin(), scratch.parameters.end());
     packer_.pack(rows, out, scratch);
+    return static_cast<std::size_t>(module.groups.width);
   }
 
  private:
