@@ -106,6 +106,8 @@ void listen_to_signals() {
   std::signal(SIGXFSZ, SIG_IGN);
 }
 
+}  // namespace
+
 int run_convert(const ConvertArguments& arguments) {
   const ConvertOptions options = options_of(arguments);
   if (!arguments.dry_run) listen_to_signals();
@@ -139,8 +141,6 @@ int run_convert(const ConvertArguments& arguments) {
   }
   return kExitYes;
 }
-
-}  // namespace
 
 void add_convert(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<ConvertArguments>();

@@ -138,7 +138,7 @@ ConvertOptions options_of(const ConvertArguments& arguments) {
   options.max_memory = size_option(arguments.max_memory);
   options.verify = arguments.verify;
   options.digests = !arguments.manifest.empty();
-  options.journal = true;
+  options.journal = !arguments.no_journal;
   options.resume = arguments.resume;
   return options;
 }

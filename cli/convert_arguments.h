@@ -44,6 +44,7 @@ struct ConvertArguments {
   std::string max_memory;
   bool verify = false;
   bool resume = false;
+  bool no_journal = false;  ///< what an early end leaves is of no use to anybody
   bool dry_run = false;
   bool json = false;
   bool force = false;
@@ -62,5 +63,8 @@ bool names_directory(const ConvertArguments& arguments);
 
 /// Whether everything is to be as it is in `source`: the same format, and nothing asked for that would change it.
 bool asks_for_a_copy(const ConvertArguments& arguments, const Checkpoint& source);
+
+/// `regauge convert`: returns the exit status; throws what opening, planning and executing throw.
+int run_convert(const ConvertArguments& arguments);
 
 }  // namespace regauge::cli

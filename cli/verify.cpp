@@ -21,6 +21,7 @@
 #include "cli/interrupt.h"
 #include "cli/opened_model.h"
 #include "cli/terminal.h"
+#include "cli/verify_round_trip.h"
 #include "convert/render.h"
 #include "verify/checksum.h"
 #include "verify/diff.h"
@@ -44,6 +45,8 @@ struct VerifyArguments {
   std::string html;
   std::vector<std::string> max_relative;
   std::vector<std::string> min_signal;
+  bool round_trip = false;
+  RoundTripArguments trip;  ///< what --round-trip alone has
   int threads = 0;
   bool all = false;
   bool json = false;
@@ -190,7 +193,22 @@ int verify_two(const VerifyArguments& arguments) {
   return result.passed() ? kExitYes : kExitNo;
 }
 
+int run_round_trip(const VerifyArguments& arguments) {
+  if (!arguments.second.empty() || !arguments.with_first.empty() || !arguments.manifest.empty() ||
+      !arguments.html.empty() || !arguments.only.empty() || !arguments.max_relative.empty() ||
+      !arguments.min_signal.empty())
+    throw Error(ErrorCode::invalid, "--round-trip takes one checkpoint, --via, --allow, --require, --drop and --keep");
+  RoundTripArguments trip = arguments.trip;
+  trip.source = arguments.first;
+  trip.threads = arguments.threads;
+  trip.all = arguments.all;
+  trip.json = arguments.json;
+  trip.quiet = arguments.quiet;
+  return verify_round_trip(trip);
+}
+
 int run_verify(const VerifyArguments& arguments) {
+  if (arguments.round_trip) return run_round_trip(arguments);
   if (arguments.second.empty()) {
     if (!arguments.max_relative.empty() || !arguments.min_signal.empty() || !arguments.only.empty() ||
         !arguments.html.empty())
@@ -199,6 +217,35 @@ int run_verify(const VerifyArguments& arguments) {
   }
   if (!arguments.manifest.empty()) throw Error(ErrorCode::invalid, "--manifest is for one checkpoint");
   return verify_two(arguments);
+}
+
+/// Options that mean something on a round trip alone.
+void add_round_trip(CLI::App& command, VerifyArguments& arguments) {
+  RoundTripArguments& trip = arguments.trip;
+  CLI::Option* flag = command.add_flag("--round-trip", arguments.round_trip,
+                                       "Convert A along --via and back to its format, and tell what came back of it");
+  CLI::Option* via = command.add_option("--via", trip.via,
+                                        "Formats on the way: gguf, mlx, gptq, safetensors, container, in this order");
+  via->check(CLI::IsMember({"gguf", "mlx", "gptq", "safetensors", "container"}))->delimiter(',')->needs(flag);
+  flag->needs(via);
+  command.add_option("--allow", trip.allow, "Passed on to every conversion: dense, rounded")
+      ->check(CLI::IsMember({"dense", "rounded"}))
+      ->delimiter(',')
+      ->needs(flag);
+  command.add_option("--require", trip.require, "Passed on to every conversion (default: no gate)")
+      ->check(CLI::IsMember({"bytes", "values", "rounded"}))
+      ->needs(flag);
+  command
+      .add_option("--drop", trip.drop,
+                  "Passed on to every conversion: vision, mtp, eora, foreign, which are then not missed")
+      ->check(CLI::IsMember({"vision", "mtp", "eora", "foreign"}))
+      ->delimiter(',')
+      ->needs(flag);
+  command
+      .add_option("--keep", trip.keep,
+                  "Directory for the outputs on the way (default: one for temporary files, removed afterwards)")
+      ->type_name("DIR")
+      ->needs(flag);
 }
 
 }  // namespace
@@ -224,6 +271,7 @@ void add_verify(CLI::App& app, Command& chosen) {
   command->add_option("--only", arguments->only, "Tensors of these Hugging Face names: a part, or a glob with * and ?")
       ->type_name("PATTERN");
   command->add_option("--manifest", arguments->manifest, "Hold A against the digests of arrays in this file as well");
+  add_round_trip(*command, *arguments);
   command
       ->add_option("--html", arguments->html,
                    "Write a report for browsers, one file that needs nothing else (default: none)")
@@ -237,7 +285,8 @@ void add_verify(CLI::App& app, Command& chosen) {
   command->footer(
       "Examples:\n"
       "  regauge verify samples/qwen35-gptq-int4\n"
-      "  regauge verify samples/qwen35-bf16-tiny samples/qwen35-bf16-tiny --max-rel 0");
+      "  regauge verify samples/qwen35-bf16-tiny samples/qwen35-bf16-tiny --max-rel 0\n"
+      "  regauge verify --round-trip samples/qwen35-gptq-int4 --via gguf,mlx --require values");
   command->callback([&chosen, arguments] { chosen = [arguments] { return run_verify(*arguments); }; });
 }
 
