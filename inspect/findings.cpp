@@ -274,16 +274,8 @@ class Collector {
                       found.part),
           checkpoint_.tensors[found.tensor].name);
     }
-    std::vector<std::size_t> contrary;
-    for (const NormMean& norm : scan.norms) {
-      if (norm.looks_shifted != norm.stored_shifted) contrary.push_back(norm.tensor);
-    }
-    if (!contrary.empty()) {
-      const bool shifted = std::ranges::find(scan.norms, contrary.front(), &NormMean::tensor)->looks_shifted;
-      add(Severity::warning, "norm-convention-contradicted",
-          fmt::format("{} around {} where this dialect stores {} (by data): {}",
-                      plural(contrary.size(), "norm lies", "norms lie"), shifted ? "1" : "0", shifted ? "w" : "1 + w",
-                      names(contrary)));
+    if (auto contrary = contradicted_norms(checkpoint_, scan.norms)) {
+      findings_.push_back(*std::move(contrary));
     } else if (!scan.norms.empty()) {
       add(Severity::note, "norm-convention-confirmed",
           fmt::format("{} as this dialect stores them, {} (by data)",
@@ -315,6 +307,22 @@ class Collector {
 };
 
 }  // namespace
+
+std::optional<Finding> contradicted_norms(const Checkpoint& checkpoint, const std::vector<NormMean>& norms) {
+  std::vector<std::size_t> contrary;
+  for (const NormMean& norm : norms) {
+    if (norm.looks_shifted != norm.stored_shifted) contrary.push_back(norm.tensor);
+  }
+  if (contrary.empty()) return std::nullopt;
+  const bool shifted = std::ranges::find(norms, contrary.front(), &NormMean::tensor)->looks_shifted;
+  return Finding{Severity::warning,
+                 "norm-convention-contradicted",
+                 fmt::format("{} around {} where this dialect stores {} (by data): {}",
+                             plural(contrary.size(), "norm lies", "norms lie"), shifted ? "1" : "0",
+                             shifted ? "w" : "1 + w", name_tensors(checkpoint, contrary, kNamed)),
+                 {},
+                 {}};
+}
 
 std::string name_tensors(const Checkpoint& checkpoint, const std::vector<std::size_t>& tensors, std::size_t most) {
   std::string text;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,9 @@ struct Evidence {
 /// What the reader remarked, then what the architecture, the quantization and (with a scan) the data say; docs/json.md lists
 /// the codes. Statements that the data could overturn say "by config" or "by data".
 Findings collect_findings(const Evidence& evidence);
+
+/// What the means of norms say against the dialect that the checkpoint speaks; nothing when they agree.
+std::optional<Finding> contradicted_norms(const Checkpoint& checkpoint, const std::vector<NormMean>& norms);
 
 /// Names of tensors for a sentence: the first `most`, then "and N more".
 std::string name_tensors(const Checkpoint& checkpoint, const std::vector<std::size_t>& tensors, std::size_t most);
