@@ -37,7 +37,7 @@ bool starts_with_any(std::string_view text, std::initializer_list<std::string_vi
 
 /// About how a file is made or weights are stored; the weights themselves are compared elsewhere.
 bool is_storage_key(std::string_view where, std::string_view key) {
-  if (where == "metadata") {
+  if (where.ends_with("metadata")) {
     return key != "general.architecture" && starts_with_any(key, {"general.", "regauge.", "split.", "GGUF.", "format"});
   }
   return starts_with_any(key, {"quantization_config", "quantization", "torch_dtype", "dtype", "text_config.dtype",
@@ -72,7 +72,8 @@ Keys metadata_keys(const Metadata& metadata) {
 }
 
 /// Metadata is compared as what it is: its text may leave out the middle of a long array.
-void compare_metadata(const Metadata& first, const Metadata& second, std::vector<KeyDiff>& out) {
+void compare_metadata(const std::string& where, const Metadata& first, const Metadata& second,
+                      std::vector<KeyDiff>& out) {
   Keys a = metadata_keys(first);
   Keys b = metadata_keys(second);
   for (const auto& [key, value] : first.entries()) {
@@ -85,13 +86,31 @@ void compare_metadata(const Metadata& first, const Metadata& second, std::vector
       b.at(key) += " (differs further on)";
     }
   }
-  compare_maps("metadata", a, b, out);
+  compare_maps(where, a, b, out);
 }
 
 bool is_gguf(const OpenedPath& path) { return path.checkpoint->dialect == Dialect::gguf; }
 
+/// What a path is to its model, as a GGUF file says it; a directory is everything at once.
+OutputKind kind_of(const OpenedPath& path) {
+  if (!is_gguf(path)) return OutputKind::model;
+  const auto type = path.checkpoint->metadata.get_string("general.type");
+  if (type == "adapter") return OutputKind::adapter;
+  const bool clip = path.checkpoint->metadata.get_string("general.architecture") == "clip";
+  return type == "mmproj" || clip ? OutputKind::mmproj : OutputKind::model;
+}
+
+/// The path that has the keys of one kind: a GGUF file of it, or for lack of one a directory.
+const OpenedPath* path_of(std::span<const OpenedPath> paths, OutputKind kind) {
+  const auto file =
+      std::ranges::find_if(paths, [kind](const OpenedPath& path) { return is_gguf(path) && kind_of(path) == kind; });
+  if (file != paths.end()) return &*file;
+  const auto directory = std::ranges::find_if(paths, [](const OpenedPath& path) { return !is_gguf(path); });
+  return directory == paths.end() ? nullptr : &*directory;
+}
+
 /// The keys of a GGUF file made from a directory, or those of the GGUF file that it is.
-Metadata keys_as_gguf(const OpenedPath& path, int mtp_layers) {
+Metadata keys_as_gguf(const OpenedPath& path, OutputKind kind, int mtp_layers) {
   if (is_gguf(path)) return path.checkpoint->metadata;
   if (path.architecture == nullptr) {
     throw Error(ErrorCode::unsupported,
@@ -101,7 +120,24 @@ Metadata keys_as_gguf(const OpenedPath& path, int mtp_layers) {
   Findings ignored;
   GgufFacts facts;
   facts.mtp_layers = mtp_layers;
-  return path.architecture->gguf_metadata(*path.checkpoint, OutputKind::model, facts, ignored);
+  return path.architecture->gguf_metadata(*path.checkpoint, kind, facts, ignored);
+}
+
+/// What the factors are multiplied with, times their rank: of an adapter's own file, or of the configuration of one that
+/// lies in a directory.
+std::optional<std::string> lora_alpha(const OpenedPath& path) {
+  if (is_gguf(path)) {
+    const MetaValue* alpha = path.checkpoint->metadata.find("adapter.lora.alpha");
+    return alpha == nullptr ? std::nullopt : std::optional(to_string(*alpha));
+  }
+  for (const Sidecar& sidecar : path.checkpoint->sidecars) {
+    if (!sidecar.name.ends_with("adapter_config.json")) continue;
+    const auto text = path.checkpoint->sidecar_text(sidecar.name, kMaxTokenizerBytes);
+    const Json config = parse_json(*text, sidecar.name);
+    const auto alpha = config.find("lora_alpha");
+    if (alpha != config.end() && alpha->is_number()) return fmt::format("{}", alpha->get<double>());
+  }
+  return std::nullopt;
 }
 
 /// Two versions of one file beside the weights.
@@ -201,23 +237,59 @@ void compare_skeletons(const Checkpoint& first, const Checkpoint& second, std::v
   }
 }
 
+/// One file's keys against the other side's. What cannot be told is appended to `unread`.
+void compare_kind(const OpenedPath& first, const OpenedPath& second, OutputKind kind, std::pair<int, int> mtp_layers,
+                  std::vector<KeyDiff>& out, std::vector<std::string>& unread) {
+  const std::string where = kind == OutputKind::model ? "metadata" : fmt::format("{} metadata", name(kind));
+  try {
+    compare_metadata(where, keys_as_gguf(first, kind, mtp_layers.first), keys_as_gguf(second, kind, mtp_layers.second),
+                     out);
+  } catch (const Error& error) {
+    unread.push_back(fmt::format("{}: {}", where, error.what()));
+  }
+}
+
+bool has_vision(const OpenedPath& path) {
+  return kind_of(path) == OutputKind::mmproj || (path.architecture != nullptr && path.architecture->has_vision());
+}
+
+void compare_adapters(const OpenedPath& first, const OpenedPath& second, std::vector<KeyDiff>& out,
+                      std::vector<std::string>& unread) {
+  if (is_gguf(first) && is_gguf(second)) {
+    compare_kind(first, second, OutputKind::adapter, {}, out, unread);
+    return;
+  }
+  try {
+    const auto a = lora_alpha(first);
+    const auto b = lora_alpha(second);
+    if (a != b && (a || b)) out.push_back({"adapter", "lora_alpha", a, b, true});
+  } catch (const Error& error) {
+    unread.push_back(fmt::format("adapter: {}", error.what()));
+  }
+}
+
 }  // namespace
 
 std::vector<KeyDiff> diff_keys(std::span<const OpenedPath> first, std::span<const OpenedPath> second,
                                int first_mtp_layers, int second_mtp_layers, std::vector<std::string>& unread) {
   std::vector<KeyDiff> out;
-  const OpenedPath& a = first.front();
-  const OpenedPath& b = second.front();
-  compare_skeletons(*a.checkpoint, *b.checkpoint, out);
-  if (!is_gguf(a) && !is_gguf(b)) {
-    compare_directories(*a.checkpoint, *b.checkpoint, out);
-    return out;
+  compare_skeletons(*first.front().checkpoint, *second.front().checkpoint, out);
+  const auto pair_of = [&](OutputKind kind) { return std::pair(path_of(first, kind), path_of(second, kind)); };
+  const auto [a, b] = pair_of(OutputKind::model);
+  if (a != nullptr && b != nullptr) {
+    if (!is_gguf(*a) && !is_gguf(*b)) {
+      compare_directories(*a->checkpoint, *b->checkpoint, out);
+    } else {
+      compare_kind(*a, *b, OutputKind::model, {first_mtp_layers, second_mtp_layers}, out, unread);
+    }
   }
-  try {
-    compare_metadata(keys_as_gguf(a, first_mtp_layers), keys_as_gguf(b, second_mtp_layers), out);
-  } catch (const Error& error) {
-    unread.push_back(fmt::format("metadata: {}", error.what()));
-  }
+  const auto [tower_a, tower_b] = pair_of(OutputKind::mmproj);
+  const bool towers = tower_a != nullptr && tower_b != nullptr && has_vision(*tower_a) && has_vision(*tower_b);
+  if (towers && (is_gguf(*tower_a) || is_gguf(*tower_b)))
+    compare_kind(*tower_a, *tower_b, OutputKind::mmproj, {}, out, unread);
+  const auto [adapter_a, adapter_b] = pair_of(OutputKind::adapter);
+  if (adapter_a != nullptr && adapter_b != nullptr && (is_gguf(*adapter_a) || is_gguf(*adapter_b)))
+    compare_adapters(*adapter_a, *adapter_b, out, unread);
   return out;
 }
 
