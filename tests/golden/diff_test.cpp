@@ -76,13 +76,52 @@ TEST(DiffGolden, NamesFusedExpertsAndCountsThemEqual) {
   }));
 }
 
+/// One line of tests/golden/error_metrics.py.
+struct NumpyLine {
+  std::string name;
+  std::uint64_t different = 0;
+  double worst = 0;
+  std::uint64_t at = 0;
+  double rmse = 0;
+  double relative = 0;
+  double snr = 0;
+  double cosine = 0;
+  double worst_steps = 0;
+  double rms_steps = 0;
+};
+
+std::istream& operator>>(std::istream& in, NumpyLine& line) {
+  return in >> line.name >> line.different >> line.worst >> line.at >> line.rmse >> line.relative >> line.snr >>
+         line.cosine >> line.worst_steps >> line.rms_steps;
+}
+
+void expect_measures(const Measured& own, const NumpyLine& numpy) {
+  SCOPED_TRACE(numpy.name);
+  EXPECT_EQ(own.different, numpy.different);
+  EXPECT_EQ(own.worst, numpy.worst);
+  EXPECT_EQ(own.worst_at, numpy.at);
+  EXPECT_EQ(own.worst_steps, numpy.worst_steps);
+  // Sums in another order.
+  EXPECT_NEAR(own.rmse(), numpy.rmse, 1e-12 * numpy.rmse);
+  EXPECT_NEAR(own.relative_error(), numpy.relative, 1e-12 * numpy.relative);
+  EXPECT_NEAR(own.signal_to_noise(), numpy.snr, 1e-10);
+  EXPECT_NEAR(own.cosine(), numpy.cosine, 1e-12);
+  EXPECT_NEAR(own.rms_steps(), numpy.rms_steps, 1e-12 * numpy.rms_steps);
+}
+
+struct Variant {
+  const char* name;
+  std::size_t modules;
+};
+
+class DiffGoldenOf : public ::testing::TestWithParam<Variant> {};
+
 // numpy computes every measure of every quantized matrix from its own decoding.
-TEST(DiffGolden, MeasuresAreThoseOfNumpy) {
-  REGAUGE_GOLDEN_OR_SKIP(candidate, "qwen35_family/gptq-int4-g128-noact");
+TEST_P(DiffGoldenOf, MeasuresAreThoseOfNumpy) {
+  REGAUGE_GOLDEN_OR_SKIP(candidate, std::string("qwen35_family/") + GetParam().name);
   REGAUGE_GOLDEN_OR_SKIP(reference, "qwen35_family/hf-bf16");
   const std::string python = "/usr/bin/python3";
-  if (testing::run_command({python, "-c", "import numpy, xxhash"}).exit_code != 0)
-    GTEST_SKIP() << "no python3-numpy and python3-xxhash here";
+  if (testing::run_command({python, "-c", "import numpy"}).exit_code != 0) GTEST_SKIP() << "no python3-numpy here";
   const auto script = testing::sample_path("../tests/golden/error_metrics.py");
   const auto lines = testing::run_command({python, "-B", script.string(), candidate.string(), reference.string()});
   ASSERT_EQ(lines.exit_code, 0) << lines.err;
@@ -91,29 +130,22 @@ TEST(DiffGolden, MeasuresAreThoseOfNumpy) {
   for (const TensorDiff& one : result.tensors) measured.emplace(one.name, &one.measured);
   std::istringstream in(lines.out);
   std::size_t compared = 0;
-  std::string name;
-  std::uint64_t different = 0;
-  std::uint64_t at = 0;
-  double worst = 0;
-  double rmse = 0;
-  double relative = 0;
-  double snr = 0;
-  double cosine = 0;
-  while (in >> name >> different >> worst >> at >> rmse >> relative >> snr >> cosine) {
-    ASSERT_TRUE(measured.contains(name)) << name;
-    const Measured& own = *measured.at(name);
-    EXPECT_EQ(own.different, different) << name;
-    EXPECT_EQ(own.worst, worst) << name;
-    EXPECT_EQ(own.worst_at, at) << name;
-    // Sums in another order.
-    EXPECT_NEAR(own.rmse(), rmse, 1e-12 * rmse) << name;
-    EXPECT_NEAR(own.relative_error(), relative, 1e-12 * relative) << name;
-    EXPECT_NEAR(own.signal_to_noise(), snr, 1e-10) << name;
-    EXPECT_NEAR(own.cosine(), cosine, 1e-12) << name;
-    ++compared;
+  for (NumpyLine line; in >> line; ++compared) {
+    ASSERT_TRUE(measured.contains(line.name)) << line.name;
+    expect_measures(*measured.at(line.name), line);
   }
-  EXPECT_EQ(compared, 25U);
+  EXPECT_EQ(compared, GetParam().modules);
 }
+
+INSTANTIATE_TEST_SUITE_P(Family, DiffGoldenOf,
+                         ::testing::Values(Variant{"gptq-int4-g128-noact", 25}, Variant{"gptq-int4-g64", 25},
+                                           Variant{"gptq-mixed-eora", 25}, Variant{"mlx-4bit", 33},
+                                           Variant{"mlx-8865", 33}),
+                         [](const auto& param) {
+                           std::string name = param.param.name;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace regauge
