@@ -284,7 +284,6 @@ void add_verify(CLI::App& app, Command& chosen) {
   command->add_flag("-q,--quiet", arguments->quiet, "Print nothing: the exit status is the answer");
   command->footer(
       "Examples:\n"
-      "  regauge verify samples/qwen35-gptq-int4\n"
       "  regauge verify samples/qwen35-bf16-tiny samples/qwen35-bf16-tiny --max-rel 0\n"
       "  regauge verify --round-trip samples/qwen35-gptq-int4 --via gguf,mlx --require values");
   command->callback([&chosen, arguments] { chosen = [arguments] { return run_verify(*arguments); }; });

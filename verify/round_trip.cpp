@@ -140,8 +140,9 @@ std::string lost_table(const RoundTrip& result, std::size_t most) {
   for (std::size_t i = 0; i < std::min(most, lost.size()); ++i)
     table.add({cell(lost[i]->name), format_count(lost[i]->measured.different), format_count(lost[i]->measured.elements),
                number(lost[i]->measured.relative_error()), number(lost[i]->measured.worst)});
-  return "\n" + table.text() +
-         (lost.size() > most ? fmt::format("and {} more; --all shows them\n", lost.size() - most) : "");
+  std::string out = fmt::format("\n{}", table.text());
+  if (lost.size() > most) out += fmt::format("and {} more; --all shows them\n", lost.size() - most);
+  return out;
 }
 
 std::string names_lines(std::string_view title, const std::vector<std::string>& names, std::size_t most) {
