@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cfloat>
 #include <cstddef>
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include <span>
 
 #include "base/half.h"
+#include "convert/encode/kernels.h"
 
 // One encoder per block type; encode_ggml (convert/encode/ggml.h) has checked sizes and that all numbers are finite. They
 // follow the owner's quantizers operation by operation, because every product and sum rounds and the order of the terms of
@@ -28,44 +30,61 @@ template <std::size_t Bytes>
 using Block = std::span<std::uint8_t, Bytes>;
 
 inline void put_u16(std::uint8_t* bytes, std::uint16_t value) noexcept { std::memcpy(bytes, &value, sizeof value); }
-inline void put_f16(std::uint8_t* bytes, float value) noexcept { put_u16(bytes, f32_to_f16(value)); }
 
-/// Calls encode(values, weights, block) for every block of the row; `weights` is empty or as long as `values`.
+/// Rounds to a half. What stays a normal half is rounded right here, without a branch but this one.
+inline void put_f16(std::uint8_t* bytes, float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t size = bits & 0x7FFFFFFFU;
+  if (size < 0x38800000U || size >= 0x477FE000U) return put_u16(bytes, f32_to_f16(value));
+  // To nearest even: the exponent is rebiased from 127 to 15 and a carry out of the mantissa raises it.
+  const std::uint32_t rounded = size + 0xFFFU + ((size >> 13U) & 1U) - (112U << 23U);
+  put_u16(bytes, static_cast<std::uint16_t>((bits >> 16U & 0x8000U) | rounded >> 13U));
+}
+
+/// Codes of two runs to `Bytes` bytes, the first run in the low nibbles; what a code has above four bits is left out.
+template <std::size_t Bytes>
+void put_nibbles(const std::uint8_t* codes, std::uint8_t* out) noexcept {
+  for (std::size_t j = 0; j < Bytes; ++j) {
+    out[j] = static_cast<std::uint8_t>((codes[j] & 15U) | static_cast<unsigned>(codes[j + Bytes]) << 4U);
+  }
+}
+
+/// Calls encode(kernels, values, weights, block) for every block of the row; `weights` is empty or as long as `values`.
 template <std::size_t Elements, std::size_t Bytes, typename Encode>
-void for_each_block(Row row, Weights weights, Blocks blocks, Encode encode) {
+void for_each_block(const Kernels& kernels, Row row, Weights weights, Blocks blocks, Encode encode) {
   for (std::size_t i = 0; i < row.size() / Elements; ++i) {
-    encode(Values<Elements>(row.data() + i * Elements, Elements),
+    encode(kernels, Values<Elements>(row.data() + i * Elements, Elements),
            weights.empty() ? weights : weights.subspan(i * Elements, Elements),
            Block<Bytes>(blocks.data() + i * Bytes, Bytes));
   }
 }
 
 // legacy.cpp: one scale, and perhaps a minimum, per block of 32.
-void encode_q4_0(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q4_1(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q5_0(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q5_1(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q8_0(Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q4_0(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q4_1(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q5_0(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q5_1(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q8_0(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
 
 // k_scale.cpp (a scale per sub-block) and k_scale_min.cpp (a scale and a minimum): super-blocks of 256.
-void encode_q2_k(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q3_k(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q4_k(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q5_k(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q6_k(Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q2_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q3_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q4_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q5_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q6_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
 
 // iq4.cpp: codes of an uneven scale.
-void encode_iq4_nl(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_iq4_xs(Row row, Weights weights, Blocks blocks) noexcept;
+void encode_iq4_nl(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_iq4_xs(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
 
 // fp4.cpp: e2m1 codes.
-void encode_mxfp4(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_nvfp4(Row row, Weights weights, Blocks blocks) noexcept;
+void encode_mxfp4(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_nvfp4(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
 
 // ternary.cpp: one, two and three values.
-void encode_tq1_0(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_tq2_0(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q1_0(Row row, Weights weights, Blocks blocks) noexcept;
-void encode_q2_0(Row row, Weights weights, Blocks blocks) noexcept;
+void encode_tq1_0(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_tq2_0(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q1_0(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
+void encode_q2_0(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
 
 }  // namespace regauge::ggml_encode

@@ -9,24 +9,6 @@
 namespace regauge::ggml_encode {
 namespace {
 
-/// Doubled e2m1 values; code 8 is +0 here, so that code 0 is always chosen before it.
-/// Source: ggml-org/ggml src/ggml-common.h, kvalues_mxfp4.
-constexpr std::array<float, 16> kLevels{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
-/// The first code of those whose value lies nearest, the distances rounded.
-std::uint8_t nearest_code(float value, float scale) noexcept {
-  unsigned best = 0;
-  float least = magnitude(kLevels[0] * scale - value);
-  for (unsigned code = 1; code < kLevels.size(); ++code) {
-    const float distance = magnitude(kLevels[code] * scale - value);
-    if (distance < least) {
-      least = distance;
-      best = code;
-    }
-  }
-  return static_cast<std::uint8_t>(best);
-}
-
 /// floorf(log2f(value)) for a positive value, as the reference has it: log2f rounds to the next integer for values right
 /// below a power of two, and the further the power is from 2^0 the more of them. No libm: how many is worked out from the
 /// distance at which a float next to that integer would be nearer.
@@ -45,16 +27,15 @@ int floor_of_rounded_log2(float value) noexcept {
   return gap * (1 + gap / 2) * kInverseLn2 <= half ? exponent : below;
 }
 
-void encode_mxfp4_block(Values<32> x, Weights /*ignored*/, Block<17> out) noexcept {
+void encode_mxfp4_block(const Kernels& kernels, Values<32> x, Weights /*ignored*/, Block<17> out) noexcept {
   const float largest = magnitude(signed_extreme(x));
   // A scale below the smallest exponent wraps around, as the reference's conversion to a byte does.
   const auto exponent = static_cast<std::uint8_t>(largest > 0 ? floor_of_rounded_log2(largest) - 2 + 127 : 0);
   const float scale = f8_e8m0_half_to_f32(exponent);
   out[0] = exponent;
-  for (std::size_t j = 0; j < 16; ++j) {
-    const unsigned high = nearest_code(x[j + 16], scale);
-    out[1 + j] = static_cast<std::uint8_t>(nearest_code(x[j], scale) | high << 4U);
-  }
+  std::array<std::uint8_t, 32> codes;
+  kernels.code_e2m1(x, scale, codes.data());
+  put_nibbles<16>(codes.data(), &out[1]);
 }
 
 /// Unsigned e4m3 with halves rounded up, at most 448. Source: ggml-org/ggml src/ggml-impl.h, ggml_fp32_to_ue4m3.
@@ -75,29 +56,28 @@ std::uint8_t ue4m3(float value) noexcept {
   return static_cast<std::uint8_t>(static_cast<unsigned>(exponent) << 3U | mantissa);
 }
 
-void encode_nvfp4_block(Values<64> x, Weights /*ignored*/, Block<36> out) noexcept {
+void encode_nvfp4_block(const Kernels& kernels, Values<64> x, Weights /*ignored*/, Block<36> out) noexcept {
   for (std::size_t sub = 0; sub < 4; ++sub) {
     const auto group = x.subspan(16 * sub, 16);
     out[sub] = ue4m3(magnitude(signed_extreme(group)) / 6.0F);
     // The values are doubled, so the scale is halved.
     const float scale = f8_e4m3_to_f32(out[sub], F8Flavour::ggml) * 0.5F;
-    for (std::size_t j = 0; j < 8; ++j) {
-      const unsigned high = nearest_code(group[j + 8], scale);
-      out[4 + 8 * sub + j] = static_cast<std::uint8_t>(nearest_code(group[j], scale) | high << 4U);
-    }
+    std::array<std::uint8_t, 16> codes;
+    kernels.code_e2m1(group, scale, codes.data());
+    put_nibbles<8>(codes.data(), &out[4 + 8 * sub]);
   }
 }
 
 }  // namespace
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_mxfp4_ref.
-void encode_mxfp4(Row row, Weights /*ignored*/, Blocks blocks) noexcept {
-  for_each_block<32, 17>(row, {}, blocks, encode_mxfp4_block);
+void encode_mxfp4(const Kernels& kernels, Row row, Weights /*ignored*/, Blocks blocks) noexcept {
+  for_each_block<32, 17>(kernels, row, {}, blocks, encode_mxfp4_block);
 }
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_nvfp4_ref.
-void encode_nvfp4(Row row, Weights /*ignored*/, Blocks blocks) noexcept {
-  for_each_block<64, 36>(row, {}, blocks, encode_nvfp4_block);
+void encode_nvfp4(const Kernels& kernels, Row row, Weights /*ignored*/, Blocks blocks) noexcept {
+  for_each_block<64, 36>(kernels, row, {}, blocks, encode_nvfp4_block);
 }
 
 }  // namespace regauge::ggml_encode

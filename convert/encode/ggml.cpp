@@ -1,16 +1,18 @@
 #include "convert/encode/ggml.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "base/error.h"
 #include "convert/encode/block_encoders.h"
+#include "convert/encode/encode_with.h"
 
 namespace regauge {
 namespace {
 
 using namespace ggml_encode;
 
-using RowEncoder = void (*)(Row row, Weights weights, Blocks blocks) noexcept;
+using RowEncoder = void (*)(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept;
 
 /// Null for types that have none.
 RowEncoder row_encoder(BlockType type) noexcept {
@@ -39,15 +41,8 @@ RowEncoder row_encoder(BlockType type) noexcept {
 
 bool is_finite(float value) noexcept { return (std::bit_cast<std::uint32_t>(value) & 0x7F800000U) != 0x7F800000U; }
 
-bool all_finite(std::span<const float> values) noexcept {
-  // Adding 1 to a full exponent reaches the sign bit; no branch, so that it takes many values at once.
-  std::uint32_t reached = 0;
-  for (const float value : values) reached |= (std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFU) + 0x00800000U;
-  return reached < 0x80000000U;
-}
-
-void require_finite(std::span<const float> values, std::size_t first, std::string_view what) {
-  if (all_finite(values)) return;
+void require_finite(const Kernels& kernels, std::span<const float> values, std::size_t first, std::string_view what) {
+  if (kernels.all_finite(values)) return;
   std::size_t at = 0;
   while (is_finite(values[at])) ++at;
   throw Error(ErrorCode::invalid, "{} {} is {}, which no block can stand for", what, first + at, values[at]);
@@ -76,6 +71,12 @@ bool uses_importance(BlockType type) noexcept {
 
 void encode_ggml(BlockType type, std::int64_t columns, std::span<const float> values, std::span<const float> importance,
                  std::span<std::byte> blocks) {
+  encode_ggml_with(*kernels_here().front(), type, columns, values, importance, blocks);
+}
+
+void ggml_encode::encode_ggml_with(const Kernels& kernels, BlockType type, std::int64_t columns,
+                                   std::span<const float> values, std::span<const float> importance,
+                                   std::span<std::byte> blocks) {
   const RowEncoder encode = row_encoder(type);
   if (encode == nullptr) throw Error(ErrorCode::unsupported, "ggml type {} has no encoder here", name(type));
   const auto elements = static_cast<std::size_t>(block_elements(type));
@@ -91,7 +92,7 @@ void encode_ggml(BlockType type, std::int64_t columns, std::span<const float> va
   if (!importance.empty() && importance.size() != width) {
     throw Error(ErrorCode::invalid, "{} weights do not belong to {} columns", importance.size(), columns);
   }
-  require_finite(importance, 0, "weight");
+  require_finite(kernels, importance, 0, "weight");
   const Weights weights = uses_importance(type) ? importance : Weights{};
   auto* out = reinterpret_cast<std::uint8_t*>(blocks.data());
   // A part is small enough to be in the first cache when it is read for the second time. Where weights are given it is a
@@ -100,8 +101,8 @@ void encode_ggml(BlockType type, std::int64_t columns, std::span<const float> va
   const std::size_t part = weights.empty() ? kPart : width;
   for (std::size_t first = 0; first < values.size(); first += part) {
     const Row row = values.subspan(first, std::min(part, values.size() - first));
-    require_finite(row, first, "value");
-    encode(row, weights, Blocks(out + first / elements * bytes, row.size() / elements * bytes));
+    require_finite(kernels, row, first, "value");
+    encode(kernels, row, weights, Blocks(out + first / elements * bytes, row.size() / elements * bytes));
   }
 }
 

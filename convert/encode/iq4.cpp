@@ -83,13 +83,13 @@ void put_codes(std::span<const float> x, float inverse, std::uint8_t* out) noexc
   }
 }
 
-void encode_iq4_nl_block(Values<32> x, Weights importance, Block<18> out) noexcept {
+void encode_iq4_nl_block(const Kernels& /*unused*/, Values<32> x, Weights importance, Block<18> out) noexcept {
   const float scale = search_scales(x, importance)[0];
   put_f16(out.data(), scale);
   put_codes(x, reciprocal(scale), &out[2]);
 }
 
-void encode_iq4_xs_block(Values<256> x, Weights importance, Block<136> out) noexcept {
+void encode_iq4_xs_block(const Kernels& /*unused*/, Values<256> x, Weights importance, Block<136> out) noexcept {
   const auto scales = search_scales(x, importance);
   // The stored scale is rounded to a half, what follows is worked out with the one that is not.
   const float d = -signed_extreme(scales) / 32.0F;
@@ -110,13 +110,13 @@ void encode_iq4_xs_block(Values<256> x, Weights importance, Block<136> out) noex
 }  // namespace
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_iq4_nl.
-void encode_iq4_nl(Row row, Weights weights, Blocks blocks) noexcept {
-  for_each_block<32, 18>(row, weights, blocks, encode_iq4_nl_block);
+void encode_iq4_nl(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<32, 18>(kernels, row, weights, blocks, encode_iq4_nl_block);
 }
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_iq4_xs.
-void encode_iq4_xs(Row row, Weights weights, Blocks blocks) noexcept {
-  for_each_block<256, 136>(row, weights, blocks, encode_iq4_xs_block);
+void encode_iq4_xs(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<256, 136>(kernels, row, weights, blocks, encode_iq4_xs_block);
 }
 
 }  // namespace regauge::ggml_encode

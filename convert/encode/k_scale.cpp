@@ -16,17 +16,14 @@ using Scales = std::array<float, 16>;
 float extreme_scale(const Scales& scales) noexcept { return signed_extreme(scales); }
 
 /// Best scale of each sub-block of 16, and its codes. Without weights the squares are the weights.
-Scales search_q6(Values<256> x, Weights importance, Codes& codes) noexcept {
+Scales search_q6(const Kernels& kernels, Values<256> x, Weights importance, Codes& codes) noexcept {
   Scales scales{};
   std::array<float, 256> squares;
   if (importance.empty()) {
     for (std::size_t i = 0; i < x.size(); ++i) squares[i] = x[i] * x[i];
     importance = squares;
   }
-  for (std::size_t sub = 0; sub < scales.size(); ++sub) {
-    scales[sub] = search_scale(x.subspan(16 * sub, 16), importance.subspan(16 * sub, 16), 32,
-                               std::span(codes).subspan(16 * sub, 16));
-  }
+  kernels.search_scale({x.data(), importance.data(), 16, 16}, 32, scales.data(), codes.data());
   return scales;
 }
 
@@ -45,9 +42,9 @@ void put_q6_codes(const Codes& codes, Block<210> out) noexcept {
   }
 }
 
-void encode_q6_block(Values<256> x, Weights importance, Block<210> out) noexcept {
+void encode_q6_block(const Kernels& kernels, Values<256> x, Weights importance, Block<210> out) noexcept {
   Codes codes;
-  const Scales scales = search_q6(x, importance, codes);
+  const Scales scales = search_q6(kernels, x, importance, codes);
   const float extreme = extreme_scale(scales);
   if (magnitude(extreme) < kNoMagnitude) {
     std::ranges::fill(out, std::uint8_t{0});
@@ -56,15 +53,13 @@ void encode_q6_block(Values<256> x, Weights importance, Block<210> out) noexcept
   const float inverse = -128.0F / extreme;
   put_f16(&out[208], 1 / inverse);
   const float d = stored_f16(&out[208]);
+  Scales steps;
   for (std::size_t sub = 0; sub < scales.size(); ++sub) {
     const auto scale = static_cast<std::int8_t>(std::min(127, nearest_int(inverse * scales[sub])));
     out[192 + sub] = static_cast<std::uint8_t>(scale);
-    const float step = d * static_cast<float>(scale);
-    if (step == 0) continue;
-    for (std::size_t i = 16 * sub; i < 16 * sub + 16; ++i) {
-      codes[i] = static_cast<std::uint8_t>(clamped(nearest_int(x[i] / step), -32, 31) + 32);
-    }
+    steps[sub] = d * static_cast<float>(scale);
   }
+  kernels.code_by_steps({x.data(), nullptr, 16, 16}, {steps.data(), nullptr, -32, 31}, codes.data());
   put_q6_codes(codes, out);
 }
 
@@ -99,37 +94,28 @@ Q3Scales search_q3(Values<256> x, Codes& codes) noexcept {
   return found;
 }
 
-Q3Scales search_q3_weighted(Values<256> x, Weights importance, Codes& codes) noexcept {
+Q3Scales search_q3_weighted(const Kernels& kernels, Values<256> x, Weights importance, Codes& codes) noexcept {
   const float mean = 2 * sum_of_squares(x) / 256.0F;
+  std::array<float, 256> weights;
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = importance[i] * std::sqrt(mean + x[i] * x[i]);
   Scales scales{};
+  kernels.search_scale({x.data(), weights.data(), 16, 16}, 4, scales.data(), codes.data());
   Scales sums{};
-  for (std::size_t sub = 0; sub < scales.size(); ++sub) {
-    std::array<float, 16> weights;
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-      const float value = x[16 * sub + i];
-      weights[i] = importance[16 * sub + i] * std::sqrt(mean + value * value);
-      sums[sub] += weights[i];
-    }
-    scales[sub] = search_scale(x.subspan(16 * sub, 16), weights, 4, std::span(codes).subspan(16 * sub, 16));
-  }
+  for (std::size_t i = 0; i < weights.size(); ++i) sums[i / 16] += weights[i];
   Q3Scales found{};
   found.scale = search_scale(scales, sums, 32, found.codes);
   return found;
 }
 
-void encode_q3_block(Values<256> x, Weights importance, Block<110> out) noexcept {
+void encode_q3_block(const Kernels& kernels, Values<256> x, Weights importance, Block<110> out) noexcept {
   Codes codes;
-  const Q3Scales scales = importance.empty() ? search_q3(x, codes) : search_q3_weighted(x, importance, codes);
+  const Q3Scales scales = importance.empty() ? search_q3(x, codes) : search_q3_weighted(kernels, x, importance, codes);
   put_q3_scales(scales.codes, &out[96]);
   put_f16(&out[108], scales.scale);
   const float d = stored_f16(&out[108]);
-  for (std::size_t sub = 0; sub < scales.codes.size(); ++sub) {
-    const float step = d * static_cast<float>(scales.codes[sub] - 32);
-    if (step == 0) continue;
-    for (std::size_t i = 16 * sub; i < 16 * sub + 16; ++i) {
-      codes[i] = static_cast<std::uint8_t>(clamped(nearest_int(x[i] / step), -4, 3) + 4);
-    }
-  }
+  Scales steps;
+  for (std::size_t sub = 0; sub < steps.size(); ++sub) steps[sub] = d * static_cast<float>(scales.codes[sub] - 32);
+  kernels.code_by_steps({x.data(), nullptr, 16, 16}, {steps.data(), nullptr, -4, 3}, codes.data());
   std::fill_n(out.data(), 32, std::uint8_t{0});
   for (std::size_t i = 0; i < codes.size(); ++i) {
     out[i % 32] |= static_cast<std::uint8_t>((codes[i] > 3 ? 1U : 0U) << (i / 32));
@@ -141,13 +127,13 @@ void encode_q3_block(Values<256> x, Weights importance, Block<110> out) noexcept
 }  // namespace
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q3_K_ref and quantize_row_q3_K_impl.
-void encode_q3_k(Row row, Weights weights, Blocks blocks) noexcept {
-  for_each_block<256, 110>(row, weights, blocks, encode_q3_block);
+void encode_q3_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<256, 110>(kernels, row, weights, blocks, encode_q3_block);
 }
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q6_K_ref and quantize_row_q6_K_impl.
-void encode_q6_k(Row row, Weights weights, Blocks blocks) noexcept {
-  for_each_block<256, 210>(row, weights, blocks, encode_q6_block);
+void encode_q6_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<256, 210>(kernels, row, weights, blocks, encode_q6_block);
 }
 
 }  // namespace regauge::ggml_encode

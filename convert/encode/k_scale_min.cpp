@@ -61,20 +61,21 @@ void weigh(Values<256> x, Weights importance, std::array<float, 256>& weights) n
 }
 
 template <typename R>
-Found<R::kSubBlocks> search(Values<256> x, Weights importance, Codes& codes) noexcept {
+Found<R::kSubBlocks> search(const Kernels& kernels, Values<256> x, Weights importance, Codes& codes) noexcept {
   std::array<float, 256> weights;
   weigh<R>(x, importance, weights);
   constexpr std::size_t kSize = 256 / R::kSubBlocks;
+  std::array<ScaleMin, R::kSubBlocks> best;
+  kernels.search_scale_min({x.data(), weights.data(), kSize, R::kSubBlocks}, R::kLargestCode,
+                           importance.empty() ? R::kSteps : kWeightedSteps,
+                           importance.empty() ? R::kNorm : ErrorNorm::square, best.data(), codes.data());
   Found<R::kSubBlocks> found;
   for (std::size_t sub = 0; sub < R::kSubBlocks; ++sub) {
-    const auto w = std::span(weights).subspan(kSize * sub, kSize);
-    const ScaleMin best = search_scale_min(
-        x.subspan(kSize * sub, kSize), w, R::kLargestCode, importance.empty() ? R::kSteps : kWeightedSteps,
-        importance.empty() ? R::kNorm : ErrorNorm::square, std::span(codes).subspan(kSize * sub, kSize));
-    found.scales[sub] = best.scale;
-    found.mins[sub] = best.min;
-    for (const float weight : w) found.weights[sub] += weight;
+    found.scales[sub] = best[sub].scale;
+    found.mins[sub] = best[sub].min;
   }
+  if (importance.empty()) return found;
+  for (std::size_t i = 0; i < weights.size(); ++i) found.weights[i / kSize] += weights[i];
   return found;
 }
 
@@ -137,9 +138,9 @@ void exchange(std::array<std::uint8_t, 8>& scales, std::array<std::uint8_t, 8>& 
 
 /// Searches, stores scales and minimums, and codes the values again with what a reader will take those for.
 template <typename R>
-void encode_values(Values<256> x, Weights importance, std::uint8_t* d, std::uint8_t* packed_scales,
-                   Codes& codes) noexcept {
-  const Found<R::kSubBlocks> found = search<R>(x, importance, codes);
+void encode_values(const Kernels& kernels, Values<256> x, Weights importance, std::uint8_t* d,
+                   std::uint8_t* packed_scales, Codes& codes) noexcept {
+  const Found<R::kSubBlocks> found = search<R>(kernels, x, importance, codes);
   auto scales = importance.empty() ? code_scales(found.scales, R::kLargestScale)
                                    : fit_scales(found.scales, found.weights, R::kLargestScale);
   auto mins = importance.empty() ? code_scales(found.mins, R::kLargestScale)
@@ -149,42 +150,36 @@ void encode_values(Values<256> x, Weights importance, std::uint8_t* d, std::uint
   put_f16(d + 2, mins.step);
   const float scale_step = stored_f16(d);
   const float min_step = stored_f16(d + 2);
-  constexpr std::size_t kSize = 256 / R::kSubBlocks;
+  std::array<float, R::kSubBlocks> steps;
+  std::array<float, R::kSubBlocks> offsets;
   for (std::size_t sub = 0; sub < R::kSubBlocks; ++sub) {
-    const float scale = scale_step * static_cast<float>(scales.codes[sub]);
-    if (scale == 0) continue;
-    const float min = min_step * static_cast<float>(mins.codes[sub]);
-    for (std::size_t i = kSize * sub; i < kSize * (sub + 1); ++i) {
-      codes[i] = static_cast<std::uint8_t>(clamped(nearest_int((x[i] + min) / scale), 0, R::kLargestCode));
-    }
+    steps[sub] = scale_step * static_cast<float>(scales.codes[sub]);
+    offsets[sub] = min_step * static_cast<float>(mins.codes[sub]);
   }
+  kernels.code_by_steps({x.data(), nullptr, 256 / R::kSubBlocks, R::kSubBlocks},
+                        {steps.data(), offsets.data(), 0, R::kLargestCode}, codes.data());
 }
 
 /// Two sub-blocks to 32 bytes, the first in the low nibbles.
 void put_nibble_pairs(const Codes& codes, std::uint8_t* out) noexcept {
-  for (std::size_t pair = 0; pair < 4; ++pair) {
-    for (std::size_t l = 0; l < 32; ++l) {
-      out[32 * pair + l] =
-          static_cast<std::uint8_t>((codes[64 * pair + l] & 15U) | (codes[64 * pair + 32 + l] & 15U) << 4U);
-    }
-  }
+  for (std::size_t pair = 0; pair < 4; ++pair) put_nibbles<32>(codes.data() + 64 * pair, out + 32 * pair);
 }
 
-void encode_q2_block(Values<256> x, Weights importance, Block<84> out) noexcept {
+void encode_q2_block(const Kernels& kernels, Values<256> x, Weights importance, Block<84> out) noexcept {
   Codes codes;
-  encode_values<Q2>(x, importance, &out[80], out.data(), codes);
+  encode_values<Q2>(kernels, x, importance, &out[80], out.data(), codes);
   put_two_bit_codes(codes, &out[16]);
 }
 
-void encode_q4_block(Values<256> x, Weights importance, Block<144> out) noexcept {
+void encode_q4_block(const Kernels& kernels, Values<256> x, Weights importance, Block<144> out) noexcept {
   Codes codes;
-  encode_values<Q4>(x, importance, out.data(), &out[4], codes);
+  encode_values<Q4>(kernels, x, importance, out.data(), &out[4], codes);
   put_nibble_pairs(codes, &out[16]);
 }
 
-void encode_q5_block(Values<256> x, Weights importance, Block<176> out) noexcept {
+void encode_q5_block(const Kernels& kernels, Values<256> x, Weights importance, Block<176> out) noexcept {
   Codes codes;
-  encode_values<Q5>(x, importance, out.data(), &out[4], codes);
+  encode_values<Q5>(kernels, x, importance, out.data(), &out[4], codes);
   for (std::size_t l = 0; l < 32; ++l) {
     unsigned bits = 0;
     for (std::size_t sub = 0; sub < 8; ++sub) bits |= static_cast<unsigned>(codes[32 * sub + l] >> 4U) << sub;
@@ -196,18 +191,18 @@ void encode_q5_block(Values<256> x, Weights importance, Block<176> out) noexcept
 }  // namespace
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q2_K_ref and quantize_row_q2_K_impl.
-void encode_q2_k(Row row, Weights weights, Blocks blocks) noexcept {
-  for_each_block<256, 84>(row, weights, blocks, encode_q2_block);
+void encode_q2_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<256, 84>(kernels, row, weights, blocks, encode_q2_block);
 }
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q4_K_ref and quantize_row_q4_K_impl.
-void encode_q4_k(Row row, Weights weights, Blocks blocks) noexcept {
-  for_each_block<256, 144>(row, weights, blocks, encode_q4_block);
+void encode_q4_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<256, 144>(kernels, row, weights, blocks, encode_q4_block);
 }
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q5_K_ref and quantize_row_q5_K_impl.
-void encode_q5_k(Row row, Weights weights, Blocks blocks) noexcept {
-  for_each_block<256, 176>(row, weights, blocks, encode_q5_block);
+void encode_q5_k(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  for_each_block<256, 176>(kernels, row, weights, blocks, encode_q5_block);
 }
 
 }  // namespace regauge::ggml_encode

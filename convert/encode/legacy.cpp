@@ -1,139 +1,118 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 #include "convert/encode/block_encoders.h"
 #include "convert/encode/rounding.h"
-#include "convert/encode/scale_search.h"
 
 namespace regauge::ggml_encode {
 namespace {
 
-using Codes = std::array<std::uint8_t, 32>;
-
-/// Low nibbles hold the first half of the block, high ones the second.
-void put_nibbles(const Codes& codes, std::uint8_t* out) noexcept {
-  for (std::size_t j = 0; j < 16; ++j) {
-    out[j] = static_cast<std::uint8_t>((codes[j] & 15U) | static_cast<unsigned>(codes[j + 16]) << 4);
-  }
-}
+// Blocks are coded some at a time, so that searches have groups enough to fill their lanes.
+constexpr std::size_t kBlock = 32;
+constexpr std::size_t kBatch = 8;
 
 /// The fifth bits of 32 codes: that of code i is bit i.
-void put_fifth_bits(const Codes& codes, std::uint8_t* out) noexcept {
+void put_fifth_bits(const std::uint8_t* codes, std::uint8_t* out) noexcept {
   std::uint32_t bits = 0;
-  for (std::size_t i = 0; i < codes.size(); ++i) bits |= static_cast<std::uint32_t>((codes[i] >> 4U) & 1U) << i;
+  for (std::size_t i = 0; i < kBlock; ++i) bits |= static_cast<std::uint32_t>((codes[i] >> 4U) & 1U) << i;
   std::memcpy(out, &bits, sizeof bits);
 }
 
-/// Symmetric codes around `half`: the extreme value becomes -half exactly, which is why its sign is turned.
-float symmetric_codes(Values<32> x, int half, Codes& codes) noexcept {
-  const float scale = signed_extreme(x) / static_cast<float>(-half);
-  const float inverse = reciprocal(scale);
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    // The reference goes through a signed byte, which a scale with an infinite inverse makes 0.
-    const auto code = static_cast<std::int8_t>(truncated(x[i] * inverse + (static_cast<float>(half) + 0.5F)));
-    codes[i] = static_cast<std::uint8_t>(std::min<int>(2 * half - 1, code));
+/// Batch after batch: make(x, weights of the values, codes, values) codes some blocks, and put(value, codes, block) stores
+/// each with the scale or whatever else was made for it.
+template <typename Value, std::size_t Bytes, typename Make, typename Put>
+void in_batches(Row row, Weights importance, Blocks blocks, Make make, Put put) noexcept {
+  const float mean = importance.empty() ? 0 : sum_of_squares(row) / static_cast<float>(row.size());
+  std::array<float, kBatch * kBlock> weights;
+  std::array<std::uint8_t, kBatch * kBlock> codes;
+  std::array<Value, kBatch> values;
+  for (std::size_t at = 0; at < row.size(); at += kBatch * kBlock) {
+    const Row x = row.subspan(at, std::min(kBatch * kBlock, row.size() - at));
+    if (!importance.empty()) {
+      for (std::size_t i = 0; i < x.size(); ++i) weights[i] = importance[at + i] * std::sqrt(mean + x[i] * x[i]);
+    }
+    make(x, Groups{x.data(), weights.data(), kBlock, x.size() / kBlock}, values.data(), codes.data());
+    for (std::size_t i = 0; i < x.size() / kBlock; ++i) {
+      put(values[i], codes.data() + i * kBlock, blocks.data() + (at / kBlock + i) * Bytes);
+    }
   }
-  return scale;
 }
 
-/// Codes 0..largest from the smallest value on.
-ScaleMin affine_codes(Values<32> x, int largest, Codes& codes) noexcept {
-  float min = std::numeric_limits<float>::max();
-  float max = -std::numeric_limits<float>::max();
-  for (const float value : x) {
-    if (value < min) min = value;
-    if (value > max) max = value;
-  }
-  const float scale = (max - min) / static_cast<float>(largest);
-  const float inverse = reciprocal(scale);
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const auto code = static_cast<std::int8_t>(truncated((x[i] - min) * inverse + 0.5F));
-    codes[i] = static_cast<std::uint8_t>(std::min<int>(largest, code));
-  }
-  return {scale, min};
+template <std::size_t Bytes, typename Put>
+void encode_symmetric(const Kernels& kernels, Row row, Weights importance, Blocks blocks, int half, Put put) noexcept {
+  in_batches<float, Bytes>(
+      row, importance, blocks,
+      [&](Row x, const Groups& groups, float* scales, std::uint8_t* codes) {
+        if (importance.empty()) {
+          kernels.code_symmetric(x, half, scales, codes);
+        } else {
+          kernels.search_scale(groups, half, scales, codes);
+        }
+      },
+      [&](float scale, const std::uint8_t* codes, std::uint8_t* out) {
+        put_f16(out, scale);
+        put(codes, out + 2);
+      });
 }
 
-/// Weights of a block within a row whose mean square is `mean`.
-std::array<float, 32> weights_of(Values<32> x, Weights importance, float mean) noexcept {
-  std::array<float, 32> weights{};
-  for (std::size_t i = 0; i < x.size(); ++i) weights[i] = importance[i] * std::sqrt(mean + x[i] * x[i]);
-  return weights;
-}
-
-float mean_square(Row row) noexcept { return sum_of_squares(row) / static_cast<float>(row.size()); }
-
-/// Runs encode_block(values, codes) -> scale without weights, or the search for a scale with them.
-float symmetric(Values<32> x, Weights importance, float mean, int half, Codes& codes) noexcept {
-  if (importance.empty()) return symmetric_codes(x, half, codes);
-  return search_scale(x, weights_of(x, importance, mean), half, codes);
-}
-
-ScaleMin affine(Values<32> x, Weights importance, float mean, int largest, Codes& codes) noexcept {
-  if (importance.empty()) return affine_codes(x, largest, codes);
+template <std::size_t Bytes, typename Put>
+void encode_affine(const Kernels& kernels, Row row, Weights importance, Blocks blocks, int largest, Put put) noexcept {
   constexpr ScaleSteps kSteps{.first = -0.9F, .step = 0.05F, .steps = 36};
-  const ScaleMin found =
-      search_scale_min(x, weights_of(x, importance, mean), largest, kSteps, ErrorNorm::square, codes);
-  return {found.scale, -found.min};
+  in_batches<ScaleMin, Bytes>(
+      row, importance, blocks,
+      [&](Row x, const Groups& groups, ScaleMin* found, std::uint8_t* codes) {
+        if (importance.empty()) {
+          kernels.code_affine(x, largest, found, codes);
+          return;
+        }
+        kernels.search_scale_min(groups, largest, kSteps, ErrorNorm::square, found, codes);
+        // These types add their minimum, the search found what is taken off.
+        for (std::size_t i = 0; i < groups.count; ++i) found[i].min = -found[i].min;
+      },
+      [&](const ScaleMin& found, const std::uint8_t* codes, std::uint8_t* out) {
+        put_f16(out, found.scale);
+        put_f16(out + 2, found.min);
+        put(codes, out + 4);
+      });
+}
+
+void put_five_bits(const std::uint8_t* codes, std::uint8_t* out) noexcept {
+  put_fifth_bits(codes, out);
+  put_nibbles<16>(codes, out + 4);
 }
 
 }  // namespace
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q4_0_ref and quantize_q4_0.
-void encode_q4_0(Row row, Weights weights, Blocks blocks) noexcept {
-  const float mean = weights.empty() ? 0 : mean_square(row);
-  for_each_block<32, 18>(row, weights, blocks, [&](Values<32> x, Weights w, Block<18> out) {
-    Codes codes;
-    put_f16(out.data(), symmetric(x, w, mean, 8, codes));
-    put_nibbles(codes, &out[2]);
-  });
+void encode_q4_0(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  encode_symmetric<18>(kernels, row, weights, blocks, 8, put_nibbles<16>);
 }
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q4_1_ref and quantize_q4_1.
-void encode_q4_1(Row row, Weights weights, Blocks blocks) noexcept {
-  const float mean = weights.empty() ? 0 : mean_square(row);
-  for_each_block<32, 20>(row, weights, blocks, [&](Values<32> x, Weights w, Block<20> out) {
-    Codes codes;
-    const ScaleMin found = affine(x, w, mean, 15, codes);
-    put_f16(out.data(), found.scale);
-    put_f16(&out[2], found.min);
-    put_nibbles(codes, &out[4]);
-  });
+void encode_q4_1(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  encode_affine<20>(kernels, row, weights, blocks, 15, put_nibbles<16>);
 }
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q5_0_ref and quantize_q5_0.
-void encode_q5_0(Row row, Weights weights, Blocks blocks) noexcept {
-  const float mean = weights.empty() ? 0 : mean_square(row);
-  for_each_block<32, 22>(row, weights, blocks, [&](Values<32> x, Weights w, Block<22> out) {
-    Codes codes;
-    put_f16(out.data(), symmetric(x, w, mean, 16, codes));
-    put_fifth_bits(codes, &out[2]);
-    put_nibbles(codes, &out[6]);
-  });
+void encode_q5_0(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  encode_symmetric<22>(kernels, row, weights, blocks, 16, put_five_bits);
 }
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q5_1_ref and quantize_q5_1.
-void encode_q5_1(Row row, Weights weights, Blocks blocks) noexcept {
-  const float mean = weights.empty() ? 0 : mean_square(row);
-  for_each_block<32, 24>(row, weights, blocks, [&](Values<32> x, Weights w, Block<24> out) {
-    Codes codes;
-    const ScaleMin found = affine(x, w, mean, 31, codes);
-    put_f16(out.data(), found.scale);
-    put_f16(&out[2], found.min);
-    put_fifth_bits(codes, &out[4]);
-    put_nibbles(codes, &out[8]);
-  });
+void encode_q5_1(const Kernels& kernels, Row row, Weights weights, Blocks blocks) noexcept {
+  encode_affine<24>(kernels, row, weights, blocks, 31, put_five_bits);
 }
 
 /// Source: ggml-org/ggml src/ggml-quants.c, quantize_row_q8_0_ref.
-void encode_q8_0(Row row, Weights /*ignored*/, Blocks blocks) noexcept {
-  for_each_block<32, 34>(row, {}, blocks, [](Values<32> x, Weights, Block<34> out) {
-    const float scale = magnitude(signed_extreme(x)) / 127.0F;
-    const float inverse = reciprocal(scale);
-    put_f16(out.data(), scale);
-    for (std::size_t i = 0; i < x.size(); ++i) out[2 + i] = static_cast<std::uint8_t>(round_half_away(x[i] * inverse));
-  });
+void encode_q8_0(const Kernels& kernels, Row row, Weights /*ignored*/, Blocks blocks) noexcept {
+  in_batches<float, 34>(
+      row, {}, blocks,
+      [&](Row x, const Groups&, float* scales, std::uint8_t* codes) { kernels.code_signed(x, scales, codes); },
+      [](float scale, const std::uint8_t* codes, std::uint8_t* out) {
+        put_f16(out, scale);
+        std::memcpy(out + 2, codes, kBlock);
+      });
 }
 
 }  // namespace regauge::ggml_encode

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/half.h"
+#include "convert/encode/encode_with.h"
 #include "ir/ggml_type.h"
 #include "tests/support/golden.h"
 #include "tests/support/oracle.h"
@@ -284,6 +285,28 @@ TEST_P(EveryEncodableType, RowsEncodeTheSameAloneAndAtAnOddAddress) {
       EXPECT_TRUE(
           std::ranges::equal(std::span(shifted).subspan(1), std::span(together).subspan(row * row_bytes, row_bytes)))
           << "row " << row;
+    }
+  }
+}
+
+TEST_P(EveryEncodableType, EveryFormOfTheLoopsThatThisCpuRunsGivesTheSameBytes) {
+  const BlockType type = GetParam();
+  const std::uint64_t seed = fresh_seed();
+  SCOPED_TRACE("set REGAUGE_TEST_SEED=" + std::to_string(seed) + " to see this again");
+  Random random(seed);
+  for (const Kind& kind : kinds()) {
+    SCOPED_TRACE(kind.name);
+    constexpr std::size_t kColumns = 768;  // 24 blocks of 32, which is no whole number of batches of 16
+    const auto values = rows_of(kind, random, 16, kColumns);
+    const auto importance = weights_of(random, kColumns);
+    for (const std::span<const float> weights : {std::span<const float>(), std::span<const float>(importance)}) {
+      std::vector<std::byte> plain(encoded_bytes(type, values.size()), std::byte{1});
+      encode_ggml_with(ggml_encode::kPlainKernels, type, kColumns, values, weights, plain);
+      for (const ggml_encode::Kernels* kernels : ggml_encode::kernels_here()) {
+        std::vector<std::byte> blocks(plain.size(), std::byte{2});
+        encode_ggml_with(*kernels, type, kColumns, values, weights, blocks);
+        EXPECT_EQ(first_difference(type, plain, blocks), "") << kernels->name;
+      }
     }
   }
 }
