@@ -50,6 +50,10 @@ struct Kernels {
 
 /// The loops that follow the reference one value at a time: what the others must equal.
 extern const Kernels kPlainKernels;
+/// Vectors of four floats, which every CPU has in some form.
+extern const Kernels kFourLaneKernels;
+/// Vectors of eight floats, on x86-64 alone.
+extern const Kernels kAvx2Kernels;
 
 /// The forms that this CPU can run, the fastest first and the plain one last.
 std::span<const Kernels* const> kernels_here() noexcept;

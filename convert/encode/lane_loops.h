@@ -6,27 +6,27 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string_view>
 
 #include "convert/encode/kernels.h"
 #include "convert/encode/lanes.h"
 
-namespace regauge::ggml_encode {
+namespace regauge::ggml_encode::REGAUGE_LANES_NAMESPACE {
 
-/// The kernels for vectors of Width floats; the plain ones (plain_kernels.cpp) say what each does. Only kernels.cpp
-/// includes this.
-template <int Width>
+/// The kernels for vectors of REGAUGE_LANES floats; plain_kernels.cpp says what each does. Only a file that compiles them
+/// for a CPU includes this.
 struct Loops {
-  using L = Lanes<Width>;
-  using F = typename L::F;
-  using I = typename L::I;
+  using L = Lanes<REGAUGE_LANES>;
+  using F = L::F;
+  using I = L::I;
 
-  static constexpr std::size_t kLanes = Width;
+  static constexpr std::size_t kLanes = REGAUGE_LANES;
   static constexpr std::size_t kLargestGroup = 32;
   /// 1.5 * 2^23: the sum with a value below 2^22 is the nearest integer to it, with this added.
   static constexpr float kMagic = 12582912.0F;
   static constexpr float kMagicReach = 0x1p22F;
 
-  REGAUGE_INLINE static bool all_finite(std::span<const float> values) noexcept {
+  REGAUGE_LANES_TARGET static bool all_finite(std::span<const float> values) noexcept {
     const float* x = values.data();
     I reached{};
     std::size_t i = 0;
@@ -105,7 +105,7 @@ struct Loops {
     best.inverse = top / (flat ? one : max - min);
     best.scale = 1.0F / best.inverse;
     F codes[Size];
-    const auto code_all = [&](const F& inverse, const F& offset) __attribute__((always_inline)) {
+    const auto code_all = [&](const F& inverse, const F& offset) REGAUGE_INLINE_LAMBDA {
       // Products ascend or descend with the values, so the extremes of a group bound all of them.
       const F one_end = magnitudes<L>(inverse * (smallest - offset));
       const F other_end = magnitudes<L>(inverse * (max - offset));
@@ -170,15 +170,15 @@ struct Loops {
         const F inverse = all<L>(best.inverse[lane]);
         const F offset = all<L>(best.offset[lane]);
         const float* values = groups.x + (first + lane) * Size;
-        store_codes(Size, codes + (first + lane) * Size, [&](std::size_t i) __attribute__((always_inline)) {
+        store_codes(Size, codes + (first + lane) * Size, [&](std::size_t i) REGAUGE_INLINE_LAMBDA {
           return clamped_ints<L>(nearest_ints<L>(inverse * (loaded<F>(values + i) - offset)), 0, largest);
         });
       }
     }
   }
 
-  REGAUGE_INLINE static void search_scale_min(const Groups& groups, int largest, const ScaleSteps& steps,
-                                              ErrorNorm norm, ScaleMin* found, std::uint8_t* codes) noexcept {
+  REGAUGE_LANES_TARGET static void search_scale_min(const Groups& groups, int largest, const ScaleSteps& steps,
+                                                    ErrorNorm norm, ScaleMin* found, std::uint8_t* codes) noexcept {
     if (groups.size == 16 && norm == ErrorNorm::absolute) {
       search_min_groups<ErrorNorm::absolute, 16>(groups, largest, steps, found, codes);
     } else if (groups.size == 16) {
@@ -253,7 +253,7 @@ struct Loops {
         scales[first + lane] = scale[lane];
         const F inverse = all<L>(best_inverse[lane]);
         const float* values = groups.x + (first + lane) * Size;
-        store_codes(Size, out, [&](std::size_t i) __attribute__((always_inline)) {
+        store_codes(Size, out, [&](std::size_t i) REGAUGE_INLINE_LAMBDA {
           return clamped_ints<L>(nearest_ints<L>(inverse * loaded<F>(values + i)), -half_code, half_code - 1) +
                  half_code;
         });
@@ -261,7 +261,8 @@ struct Loops {
     }
   }
 
-  REGAUGE_INLINE static void search_scale(const Groups& groups, int half, float* scales, std::uint8_t* codes) noexcept {
+  REGAUGE_LANES_TARGET static void search_scale(const Groups& groups, int half, float* scales,
+                                                std::uint8_t* codes) noexcept {
     if (groups.size == 16) {
       search_groups<16>(groups, half, scales, codes);
     } else {
@@ -286,13 +287,14 @@ struct Loops {
     }
   }
 
-  REGAUGE_INLINE static void code_by_steps(const Groups& groups, const Steps& steps, std::uint8_t* codes) noexcept {
+  REGAUGE_LANES_TARGET static void code_by_steps(const Groups& groups, const Steps& steps,
+                                                 std::uint8_t* codes) noexcept {
     for (std::size_t group = 0; group < groups.count; ++group) {
       if (steps.steps[group] == 0) continue;
       const float* x = groups.x + group * groups.size;
       const F step = all<L>(steps.steps[group]);
       const F offset = all<L>(steps.offsets == nullptr ? 0.0F : steps.offsets[group]);
-      store_codes(groups.size, codes + group * groups.size, [&](std::size_t i) __attribute__((always_inline)) {
+      store_codes(groups.size, codes + group * groups.size, [&](std::size_t i) REGAUGE_INLINE_LAMBDA {
         return clamped_ints<L>(nearest_ints<L>((loaded<F>(x + i) + offset) / step), steps.low, steps.high) - steps.low;
       });
     }
@@ -318,14 +320,16 @@ struct Loops {
     return value > std::numeric_limits<float>::max() || value < -std::numeric_limits<float>::max();
   }
 
-  REGAUGE_INLINE static void code_symmetric(std::span<const float> x, int half, float* scales,
-                                            std::uint8_t* codes) noexcept {
-    const float middle = static_cast<float>(half) + 0.5F;
-    const float highest = static_cast<float>(2 * half - 1) + 0.5F;
+  REGAUGE_LANES_TARGET static void code_symmetric(std::span<const float> x, int half, float* scales,
+                                                  std::uint8_t* codes) noexcept {
+    const F middle = all<L>(static_cast<float>(half) + 0.5F);
+    const F highest = all<L>(static_cast<float>(2 * half - 1) + 0.5F);
     for (std::size_t at = 0; at < x.size(); at += 32) {
       const float* values = x.data() + at;
       const Ends ends = ends_of_block(values);
-      const float extreme = ends.max > -ends.min ? ends.max : ends.min;
+      // An index, for the sign is anybody's guess and a wrong one is dear.
+      const float extremes[2] = {ends.min, ends.max};
+      const float extreme = extremes[ends.max > -ends.min ? 1 : 0];
       const float scale = extreme / static_cast<float>(-half);
       const float inverse = 1.0F / scale;
       // Of two extremes the first counts, and a scale too small to have an inverse is a case of its own.
@@ -335,16 +339,16 @@ struct Loops {
       }
       scales[at / 32] = scale;
       const F factor = all<L>(inverse);
-      store_codes(32, codes + at, [&](std::size_t i) __attribute__((always_inline)) {
+      store_codes(32, codes + at, [&](std::size_t i) REGAUGE_INLINE_LAMBDA {
         const F sum = loaded<F>(values + i) * factor + middle;
-        return __builtin_convertvector(sum > highest ? all<L>(highest) : sum, I);
+        return __builtin_convertvector(sum > highest ? highest : sum, I);
       });
     }
   }
 
-  REGAUGE_INLINE static void code_affine(std::span<const float> x, int largest, ScaleMin* found,
-                                         std::uint8_t* codes) noexcept {
-    const float highest = static_cast<float>(largest) + 0.5F;
+  REGAUGE_LANES_TARGET static void code_affine(std::span<const float> x, int largest, ScaleMin* found,
+                                               std::uint8_t* codes) noexcept {
+    const F highest = all<L>(static_cast<float>(largest) + 0.5F);
     for (std::size_t at = 0; at < x.size(); at += 32) {
       const float* values = x.data() + at;
       const Ends ends = ends_of_block(values);
@@ -358,14 +362,15 @@ struct Loops {
       }
       found[at / 32] = {scale, ends.min};
       const F factor = all<L>(inverse);
-      store_codes(32, codes + at, [&](std::size_t i) __attribute__((always_inline)) {
-        const F sum = (loaded<F>(values + i) - ends.min) * factor + 0.5F;
-        return __builtin_convertvector(sum > highest ? all<L>(highest) : sum, I);
+      const F min = all<L>(ends.min);
+      store_codes(32, codes + at, [&](std::size_t i) REGAUGE_INLINE_LAMBDA {
+        const F sum = (loaded<F>(values + i) - min) * factor + 0.5F;
+        return __builtin_convertvector(sum > highest ? highest : sum, I);
       });
     }
   }
 
-  REGAUGE_INLINE static void code_signed(std::span<const float> x, float* scales, std::uint8_t* codes) noexcept {
+  REGAUGE_LANES_TARGET static void code_signed(std::span<const float> x, float* scales, std::uint8_t* codes) noexcept {
     for (std::size_t at = 0; at < x.size(); at += 32) {
       const float* values = x.data() + at;
       F largest{};
@@ -378,35 +383,48 @@ struct Loops {
       // No scale, or none with an inverse: all codes are 0.
       if (is_infinite(inverse)) inverse = 0;
       scales[at / 32] = scale;
-      round_scaled({values, 32}, inverse, codes + at);
+      round_values(values, 32, inverse, codes + at);
     }
   }
 
-  REGAUGE_INLINE static void round_scaled(std::span<const float> x, float inverse, std::uint8_t* codes) noexcept {
+  REGAUGE_LANES_TARGET static void round_scaled(std::span<const float> x, float inverse, std::uint8_t* codes) noexcept {
+    round_values(x.data(), x.size(), inverse, codes);
+  }
+
+  REGAUGE_INLINE static void round_values(const float* values, std::size_t count, float inverse,
+                                          std::uint8_t* codes) noexcept {
     const F factor = all<L>(inverse);
-    const float* values = x.data();
-    store_codes(x.size(), codes, [&](std::size_t i) __attribute__((always_inline)) {
+    store_codes(count, codes, [&](std::size_t i) REGAUGE_INLINE_LAMBDA {
       return rounded_half_away<L>(loaded<F>(values + i) * factor);
     });
   }
 
-  REGAUGE_INLINE static void code_e2m1(std::span<const float> x, float scale, std::uint8_t* codes) noexcept {
+  REGAUGE_LANES_TARGET static void code_e2m1(std::span<const float> x, float scale, std::uint8_t* codes) noexcept {
+    // Code 8 is zero again, so never nearer than code 0.
     constexpr float kLevels[] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    F levels[16];
+    for (std::size_t code = 0; code < 16; ++code) levels[code] = all<L>(kLevels[code] * scale);
     const float* values = x.data();
-    store_codes(x.size(), codes, [&](std::size_t at) __attribute__((always_inline)) {
+    store_codes(x.size(), codes, [&](std::size_t at) REGAUGE_INLINE_LAMBDA {
       const F v = loaded<F>(values + at);
-      F least = magnitudes<L>(0.0F * scale - v);
+      F least = magnitudes<L>(levels[0] - v);
       I best{};
-      for (std::int32_t code = 1; code < 16; ++code) {
-        if (code == 8) continue;  // zero again, so never nearer
-        const F distance = magnitudes<L>(kLevels[code] * scale - v);
+      I code{};
+      for (const F& level : levels) {
+        const F distance = magnitudes<L>(level - v);
         const I nearer = distance < least;
         least = nearer ? distance : least;
-        best = nearer ? all<L>(code) : best;
+        best = nearer ? code : best;
+        code = code + 1;
       }
       return best;
     });
   }
+
+  static constexpr Kernels table(std::string_view name) noexcept {
+    return {name,           all_finite,  search_scale_min, search_scale, code_by_steps,
+            code_symmetric, code_affine, code_signed,      round_scaled, code_e2m1};
+  }
 };
 
-}  // namespace regauge::ggml_encode
+}  // namespace regauge::ggml_encode::REGAUGE_LANES_NAMESPACE

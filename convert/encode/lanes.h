@@ -4,17 +4,24 @@
 #include <cstdint>
 #include <cstring>
 
-// Vectors of the compilers' own vector extension, so that one text serves every CPU. A kernel is a template over their
-// width; what instantiates it says for which CPU (kernels.cpp). Everything here is inlined into that place by force: a
-// function of its own would be compiled for the CPU that every build must run on, and pass wide vectors through memory.
-// All arithmetic rounds as its scalar form does, lane by lane.
+// Vectors of the compilers' own vector extension, so that one text serves every CPU. All arithmetic rounds as its scalar
+// form does, lane by lane. A file that compiles it for a CPU defines three macros before including it: the width of a
+// vector, a namespace for the result (the linker must not take functions of one CPU for those of another) and the attribute
+// that names the CPU. Each function needs that itself: g++ takes wide vectors apart before it inlines.
+#ifndef REGAUGE_LANES
+#define REGAUGE_LANES 4
+#define REGAUGE_LANES_NAMESPACE four_lanes
+#define REGAUGE_LANES_TARGET
+#endif
 
 // It speaks of vectors passed between functions, and here none are. For the file that includes this, too.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
-#define REGAUGE_INLINE inline __attribute__((always_inline))
+#define REGAUGE_INLINE REGAUGE_LANES_TARGET inline __attribute__((always_inline))
+/// Stands behind the parameters of a lambda, which no attribute of its surroundings reaches.
+#define REGAUGE_INLINE_LAMBDA REGAUGE_LANES_TARGET __attribute__((always_inline))
 
-namespace regauge::ggml_encode {
+namespace regauge::ggml_encode::REGAUGE_LANES_NAMESPACE {
 
 template <int Width>
 struct Lanes;
@@ -175,4 +182,4 @@ REGAUGE_INLINE bool any(const typename L::I& mask) noexcept {
   return together != 0;
 }
 
-}  // namespace regauge::ggml_encode
+}  // namespace regauge::ggml_encode::REGAUGE_LANES_NAMESPACE

@@ -107,7 +107,7 @@ void code_e2m1(std::span<const float> x, float scale, std::uint8_t* codes) noexc
 
 }  // namespace
 
-const Kernels kPlainKernels{
+constinit const Kernels kPlainKernels{
     "plain",
     all_finite,
     search_scale_min_of_each,
