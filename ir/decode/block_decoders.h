@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cfloat>
 #include <cstddef>
 #include <cstdint>
@@ -7,10 +8,12 @@
 
 #include "base/bytes.h"
 #include "base/half.h"
+#include "ir/ggml_type.h"
 
-// One decoder per block type, each for one block; decode_blocks (ir/decode/blocks.h) runs them over many. The comment
-// at each definition gives the block's fields in order with their sizes in bytes (or their type) and the function of
-// ggml that is the owner. Products and sums are written in the owner's order, because each of them rounds.
+// One decoder per block type, for one block or, where it pays to compile it for better CPUs as well, for a run of them;
+// decode_blocks (ir/decode/blocks.h) checks sizes and runs them. The comment at each definition gives the block's fields in
+// order with their sizes in bytes (or their type) and the function of ggml that is the owner. Products and sums are written
+// in the owner's order, because each of them rounds.
 
 namespace regauge::ggml_blocks {
 
@@ -27,26 +30,85 @@ T field(std::span<const std::uint8_t> block, std::size_t offset) noexcept {
   return load_le<T>(std::as_bytes(block).data() + offset);
 }
 
+/// f16_to_f32 with the way of nearly all scales, which are normal halves, right here.
 inline float f16_field(std::span<const std::uint8_t> block, std::size_t offset) noexcept {
-  return f16_to_f32(field<std::uint16_t>(block, offset));
+  const auto bits = field<std::uint16_t>(block, offset);
+  const std::uint32_t size = bits & 0x7FFFU;
+  if (size < 0x0400U || size >= 0x7C00U) return f16_to_f32(bits);
+  // The exponent goes from a bias of 15 to one of 127.
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits & 0x8000U) << 16U | ((size << 13U) + (112U << 23U)));
 }
 
+/// Decodes `count` blocks that follow one another.
+using Run = void (*)(const std::uint8_t* blocks, float* out, std::size_t count) noexcept;
+
+/// The same decoder for every CPU and for this one. They give the same bits, NaN payloads apart: there are no sums whose
+/// order could change, and without contraction products and differences round alike in vectors of any width.
+struct Runs {
+  Run portable;
+  Run here;
+};
+
+namespace run_detail {
+
+template <std::size_t Bytes, std::size_t Elements, void (*Decode)(Block<Bytes>, Values<Elements>) noexcept>
+struct BlockRun {
+  static void portable(const std::uint8_t* __restrict blocks, float* __restrict out, std::size_t count) noexcept {
+    for (std::size_t i = 0; i < count; ++i, blocks += Bytes, out += Elements) {
+      Decode(Block<Bytes>(blocks, Bytes), Values<Elements>(out, Elements));
+    }
+  }
+
+#if defined(__x86_64__)
+  /// Decode is inlined by force and so compiled for these vectors, too.
+  __attribute__((target("avx2"))) static void avx2(const std::uint8_t* __restrict blocks, float* __restrict out,
+                                                   std::size_t count) noexcept {
+    for (std::size_t i = 0; i < count; ++i, blocks += Bytes, out += Elements) {
+      Decode(Block<Bytes>(blocks, Bytes), Values<Elements>(out, Elements));
+    }
+  }
+#endif
+};
+
+}  // namespace run_detail
+
+/// Runs of a decoder that is declared REGAUGE_BLOCK_DECODER in the same file.
+template <std::size_t Bytes, std::size_t Elements, void (*Decode)(Block<Bytes>, Values<Elements>) noexcept>
+Runs runs_of() noexcept {
+  using Both = run_detail::BlockRun<Bytes, Elements, Decode>;
+#if defined(__x86_64__)
+  static const bool has_avx2 = __builtin_cpu_supports("avx2") != 0;
+  if (has_avx2) return {Both::portable, Both::avx2};
+#endif
+  return {Both::portable, Both::portable};
+}
+
+#define REGAUGE_BLOCK_DECODER __attribute__((always_inline)) inline void
+
+// Before a loop of 16 steps: g++ would write it out step by step, being inside another one, and then not see that it can be
+// done in vectors.
+#if defined(__clang__)
+#define REGAUGE_KEEP_LOOP
+#else
+#define REGAUGE_KEEP_LOOP _Pragma("GCC unroll 1")
+#endif
+
 // blocks_legacy.cpp: one scale per block of equal codes.
-void decode_q1_0(Block<18> block, Values<128> out) noexcept;
-void decode_q2_0(Block<18> block, Values<64> out) noexcept;
-void decode_q4_0(Block<18> block, Values<32> out) noexcept;
-void decode_q4_1(Block<20> block, Values<32> out) noexcept;
-void decode_q5_0(Block<22> block, Values<32> out) noexcept;
-void decode_q5_1(Block<24> block, Values<32> out) noexcept;
-void decode_q8_0(Block<34> block, Values<32> out) noexcept;
+Runs q1_0_runs() noexcept;
+Runs q2_0_runs() noexcept;
+Runs q4_0_runs() noexcept;
+Runs q4_1_runs() noexcept;
+Runs q5_0_runs() noexcept;
+Runs q5_1_runs() noexcept;
+Runs q8_0_runs() noexcept;
 
 // blocks_k.cpp: super-blocks of 256 whose sub-blocks have small scales of their own.
-void decode_q2_k(Block<84> block, Values<256> out) noexcept;
-void decode_q3_k(Block<110> block, Values<256> out) noexcept;
-void decode_q4_k(Block<144> block, Values<256> out) noexcept;
-void decode_q5_k(Block<176> block, Values<256> out) noexcept;
-void decode_q6_k(Block<210> block, Values<256> out) noexcept;
-void decode_q8_k(Block<292> block, Values<256> out) noexcept;
+Runs q2_k_runs() noexcept;
+Runs q3_k_runs() noexcept;
+Runs q4_k_runs() noexcept;
+Runs q5_k_runs() noexcept;
+Runs q6_k_runs() noexcept;
+Runs q8_k_runs() noexcept;
 
 // blocks_iq1.cpp, blocks_iq2.cpp, blocks_iq3.cpp: entries of a codebook. blocks_iq4.cpp: codes of an uneven scale.
 void decode_iq1_s(Block<50> block, Values<256> out) noexcept;
@@ -68,3 +130,10 @@ void decode_mxfp4(Block<17> block, Values<32> out) noexcept;
 void decode_nvfp4(Block<36> block, Values<64> out) noexcept;
 
 }  // namespace regauge::ggml_blocks
+
+namespace regauge {
+
+/// decode_blocks() without what only this CPU can do: how tests reach it.
+void decode_blocks_portably(BlockType type, std::span<const std::byte> blocks, std::span<float> out);
+
+}  // namespace regauge
