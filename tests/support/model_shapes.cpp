@@ -18,8 +18,6 @@ using Storage = ShapesRecipe::Storage;
 // Sizes of Qwen/Qwen3.5-27B. Source: its config.json.
 constexpr std::int64_t kHidden = 5120;
 constexpr std::int64_t kIntermediate = 17408;
-constexpr std::int64_t kVocab = 248320;
-constexpr int kLayers = 64;
 constexpr int kInterval = 4;  // every fourth layer has full attention
 constexpr std::int64_t kHeadDim = 256;
 constexpr std::int64_t kQueryRows = 2 * 24 * kHeadDim;  // query and output gate of 24 heads
@@ -50,10 +48,10 @@ class Maker {
   ModelShapes make() {
     const bool mlx = recipe_.storage == Storage::mlx;
     const std::string model = mlx ? "language_model.model." : "model.language_model.";
-    module(model + "embed_tokens", kVocab, kHidden, mlx ? recipe_.embedding : 0);
-    for (int layer = 0; layer < kLayers; ++layer) add_layer(model + "layers." + std::to_string(layer) + ".", layer);
+    module(model + "embed_tokens", recipe_.vocab, kHidden, mlx ? recipe_.embedding : 0);
+    for (int layer = 0; layer < recipe_.layers; ++layer) add_layer(model + "layers." + std::to_string(layer) + ".", layer);
     plain(model + "norm.weight", {kHidden});
-    module(mlx ? "language_model.lm_head" : "lm_head", kVocab, kHidden, mlx ? recipe_.embedding : 0);
+    module(mlx ? "language_model.lm_head" : "lm_head", recipe_.vocab, kHidden, mlx ? recipe_.embedding : 0);
     if (recipe_.mtp && !mlx) add_mtp();
     if (recipe_.vision && !mlx) add_vision();
     shapes_.config = config();
@@ -168,9 +166,9 @@ class Maker {
     with_bias(tower + "merger.linear_fc2", {kHidden, kVisionMerged});
   }
 
-  static Json text_config() {
+  Json text_config() const {
     Json kinds = Json::array();
-    for (int layer = 0; layer < kLayers; ++layer) {
+    for (int layer = 0; layer < recipe_.layers; ++layer) {
       kinds.push_back(is_full_attention(layer) ? "full_attention" : "linear_attention");
     }
     return {{"attention_bias", false},
@@ -196,11 +194,11 @@ class Maker {
             {"mtp_num_hidden_layers", 1},
             {"mtp_use_dedicated_embeddings", false},
             {"num_attention_heads", 24},
-            {"num_hidden_layers", kLayers},
+            {"num_hidden_layers", recipe_.layers},
             {"num_key_value_heads", 4},
             {"rms_norm_eps", 1e-06},
             {"use_cache", true},
-            {"vocab_size", kVocab},
+            {"vocab_size", recipe_.vocab},
             {"mamba_ssm_dtype", "float32"},
             {"rope_parameters",
              {{"mrope_interleaved", true},

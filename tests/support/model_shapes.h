@@ -25,6 +25,8 @@ struct ShapesRecipe {
   enum class Storage { bf16, gptq, mlx };
 
   Storage storage = Storage::bf16;
+  int layers = 64;              ///< of which every fourth has full attention
+  std::int64_t vocab = 248320;  ///< rows of embedding and head
   bool vision = true;
   bool mtp = true;
   bool desc_act = true;  ///< GPTQ
