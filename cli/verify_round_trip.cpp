@@ -134,7 +134,7 @@ class Trip {
   void convert(const fs::path& from, const fs::path& to, std::size_t step) const {
     if (!arguments_.quiet && !arguments_.json) fmt::print(stderr, "{} -> {}\n", way_[step - 1], way_[step]);
     ConvertArguments convert;
-    convert.source = from.string();
+    convert.sources = {from.string()};
     convert.target = to.string();
     convert.to = way_[step];
     convert.allow = arguments_.allow;
