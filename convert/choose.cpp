@@ -62,10 +62,15 @@ class Chooser {
 
   /// What the recipe asks for, the least lossy way there.
   std::variant<Step, Offender> wished() {
-    const auto wish = translate(decision_.wish, format_);
+    auto wish = translate(decision_.wish, format_);
     if (!wish)
       return Offender{fmt::format("{} has no {} encoding ({})", format_.name, to_string(decision_.wish), by())};
     if (const auto* dtype = std::get_if<DType>(&*wish)) return wished_dense(*dtype);
+    if (const auto* blocks = std::get_if<BlockType>(&*wish)) {
+      const auto fitting = fit_blocks(*blocks, target_.columns);
+      if (const auto* dense = std::get_if<DType>(&fitting)) return wished_dense(*dense);
+      wish = std::get<BlockType>(fitting);
+    }
     if (auto objection = codes_.shape_objection(*wish)) {
       if (decision_.strict) return Offender{*objection};
       auto step = exact();

@@ -18,6 +18,8 @@ struct Assigner::Matcher {
   bool used = false;
 
   bool takes(const Target& target, MatchBudget& budget) const {
+    // Names of vision towers look like those of the model ("v.blk.0.ffn_up"), and nobody who writes "ffn_up" means them.
+    if (!rule->component && target.component == Component::vision) return false;
     if (rule->component && *rule->component != target.component) return false;
     if (pattern && !pattern->matches(target.name, budget)) return false;
     return !canonical || canonical->matches(target.pieces.front().canonical, budget);

@@ -24,7 +24,8 @@ struct Losses {
   bool operator==(const Losses&) const = default;
 };
 
-/// One line of a recipe: which tensors, and as what. All that is given must hold.
+/// One line of a recipe: which tensors, and as what. All that is given must hold. The vision tower is reached by its
+/// component only.
 struct Rule {
   std::string text;                    ///< as a person would write it, for messages: "ffn_down=Q6_K"
   std::string pattern;                 ///< regular expression, found anywhere in the target's name; empty: every name
