@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
+#include <limits>
 
 #include "convert/encode/block_encoders.h"
 #include "convert/encode/rounding.h"
@@ -13,13 +15,16 @@ namespace {
 /// below a power of two, and the further the power is from 2^0 the more of them. No libm: how many is worked out from the
 /// distance at which a float next to that integer would be nearer.
 int floor_of_rounded_log2(float value) noexcept {
+  // Nothing rounds up further from a power than 45 of 2^24 steps, which is at 2^127; 256 are on the safe side.
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7FFFFFU) < 0x7FFF00U && bits >= 0x00800000U) return static_cast<int>(bits >> 23U) - 127;
   int exponent = 0;
   const float fraction = std::frexp(value, &exponent);  // in [0.5, 1): value = fraction * 2^exponent
   const int below = exponent - 1;
   if (exponent == 0) return below;
-  // log2(fraction) = -(1 - fraction) / ln 2 up to its square. Half the distance to the float next below |exponent|, or
-  // above it where that is nearer to zero, is how far it may be off and still round to `exponent`.
-  const float integer = static_cast<float>(exponent);
+  // log2(fraction) = -(1 - fraction) / ln 2 up to its square. Half the distance to the next float below `exponent` is how
+  // far the logarithm may be off and still round to it.
+  const auto integer = static_cast<float>(exponent);
   const float next = std::nextafter(integer, -std::numeric_limits<float>::infinity());
   const double half = (static_cast<double>(integer) - static_cast<double>(next)) / 2;
   constexpr double kInverseLn2 = 1.4426950408889634;

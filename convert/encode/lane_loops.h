@@ -28,12 +28,18 @@ struct Loops {
 
   REGAUGE_LANES_TARGET static bool all_finite(std::span<const float> values) noexcept {
     const float* x = values.data();
-    I reached{};
-    std::size_t i = 0;
-    for (; i + kLanes <= values.size(); i += kLanes) {
+    const auto one_up = [x](std::size_t at) REGAUGE_INLINE_LAMBDA {
       // Adding one to a full exponent reaches the sign bit.
-      reached |= (loaded<I>(x + i) & 0x7FFFFFFF) + 0x00800000;
+      return (loaded<I>(x + at) & 0x7FFFFFFF) + 0x00800000;
+    };
+    I reached{};
+    I reached_too{};
+    std::size_t i = 0;
+    for (; i + 4 * kLanes <= values.size(); i += 4 * kLanes) {
+      reached |= one_up(i) | one_up(i + kLanes);
+      reached_too |= one_up(i + 2 * kLanes) | one_up(i + 3 * kLanes);
     }
+    reached |= reached_too;
     std::uint32_t rest = 0;
     for (; i < values.size(); ++i) rest |= (std::bit_cast<std::uint32_t>(x[i]) & 0x7FFFFFFFU) + 0x00800000U;
     return !any<L>(reached < 0) && rest < 0x80000000U;
@@ -272,18 +278,18 @@ struct Loops {
 
   // ---- codes: a lane is a value ----
 
-  /// Writes the low bytes of code(i), code(i + lanes), ... for `count` values, a multiple of 16.
+  /// Writes code(i), code(i + lanes), ... as bytes for `count` values, a multiple of 16.
   template <typename Code>
   REGAUGE_INLINE static void store_codes(std::size_t count, std::uint8_t* out, Code code) noexcept {
     for (std::size_t i = 0; i < count; i += 4 * kLanes) {
       const I first = code(i);
       const I second = code(i + kLanes);
       if (i + 4 * kLanes > count) {  // 16 values in lanes of eight
-        const auto bytes = L::low_bytes(first, second, first, second);
+        const auto bytes = L::bytes_of(first, second, first, second);
         std::memcpy(out + i, &bytes, 2 * kLanes);
         return;
       }
-      store(out + i, L::low_bytes(first, second, code(i + 2 * kLanes), code(i + 3 * kLanes)));
+      store(out + i, L::bytes_of(first, second, code(i + 2 * kLanes), code(i + 3 * kLanes)));
     }
   }
 
@@ -322,6 +328,7 @@ struct Loops {
 
   REGAUGE_LANES_TARGET static void code_symmetric(std::span<const float> x, int half, float* scales,
                                                   std::uint8_t* codes) noexcept {
+    const float share = -1.0F / static_cast<float>(half);
     const F middle = all<L>(static_cast<float>(half) + 0.5F);
     const F highest = all<L>(static_cast<float>(2 * half - 1) + 0.5F);
     for (std::size_t at = 0; at < x.size(); at += 32) {
@@ -330,7 +337,7 @@ struct Loops {
       // An index, for the sign is anybody's guess and a wrong one is dear.
       const float extremes[2] = {ends.min, ends.max};
       const float extreme = extremes[ends.max > -ends.min ? 1 : 0];
-      const float scale = extreme / static_cast<float>(-half);
+      const float scale = extreme * share;  // half is a power of two, so this is the division
       const float inverse = 1.0F / scale;
       // Of two extremes the first counts, and a scale too small to have an inverse is a case of its own.
       if (ends.max == -ends.min || is_infinite(inverse)) {
@@ -400,24 +407,26 @@ struct Loops {
   }
 
   REGAUGE_LANES_TARGET static void code_e2m1(std::span<const float> x, float scale, std::uint8_t* codes) noexcept {
-    // Code 8 is zero again, so never nearer than code 0.
-    constexpr float kLevels[] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-    F levels[16];
-    for (std::size_t code = 0; code < 16; ++code) levels[code] = all<L>(kLevels[code] * scale);
+    // Of levels with the other sign none is nearer than zero, also as distances round, and those with the same sign are as
+    // far away as their magnitudes are from that of the value: eight levels will do.
+    constexpr float kLevels[] = {0, 1, 2, 3, 4, 6, 8, 12};
+    F levels[8];
+    for (std::size_t code = 0; code < 8; ++code) levels[code] = all<L>(kLevels[code] * scale);
     const float* values = x.data();
     store_codes(x.size(), codes, [&](std::size_t at) REGAUGE_INLINE_LAMBDA {
-      const F v = loaded<F>(values + at);
-      F least = magnitudes<L>(levels[0] - v);
+      const F value = loaded<F>(values + at);
+      const F size = magnitudes<L>(value);
+      F least = magnitudes<L>(levels[0] - size);
       I best{};
       I code{};
-      for (const F& level : levels) {
-        const F distance = magnitudes<L>(level - v);
+      for (std::size_t i = 1; i < 8; ++i) {
+        code = code + 1;
+        const F distance = magnitudes<L>(levels[i] - size);
         const I nearer = distance < least;
         least = nearer ? distance : least;
         best = nearer ? code : best;
-        code = code + 1;
       }
-      return best;
+      return best | ((value < 0) & (best != 0) & 8);
     });
   }
 

@@ -4,6 +4,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 // Vectors of the compilers' own vector extension, so that one text serves every CPU. All arithmetic rounds as its scalar
 // form does, lane by lane. A file that compiles it for a CPU defines three macros before including it: the width of a
 // vector, a namespace for the result (the linker must not take functions of one CPU for those of another) and the attribute
@@ -43,12 +47,19 @@ struct Lanes<4> {
     return v[0];
   }
 
-  /// The low bytes of four vectors, one after the other.
-  REGAUGE_INLINE static Bytes low_bytes(const I& a, const I& b, const I& c, const I& d) noexcept {
+  /// Four vectors of numbers from -128 to 127 as bytes, one after the other.
+  REGAUGE_INLINE static Bytes bytes_of(const I& a, const I& b, const I& c, const I& d) noexcept {
+#if defined(__SSE2__)
+    const auto pair = [](const I& one, const I& other) REGAUGE_INLINE_LAMBDA {
+      return _mm_packs_epi32(reinterpret_cast<__m128i>(one), reinterpret_cast<__m128i>(other));
+    };
+    return reinterpret_cast<Bytes>(_mm_packs_epi16(pair(a, b), pair(c, d)));
+#else
     const Halves ab = low_halves(a, b);
     const Halves cd = low_halves(c, d);
     return __builtin_shufflevector(reinterpret_cast<Bytes>(ab), reinterpret_cast<Bytes>(cd), 0, 2, 4, 6, 8, 10, 12, 14,
                                    16, 18, 20, 22, 24, 26, 28, 30);
+#endif
   }
 
   /// Turns a square of values: lane l of out[i] is value i of row l, rows being `stride` values apart.
@@ -68,13 +79,16 @@ struct Lanes<4> {
     out[3] = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
   }
 
+#if !defined(__SSE2__)
  private:
   using Halves = std::uint16_t __attribute__((vector_size(16)));
   REGAUGE_INLINE static Halves low_halves(const I& a, const I& b) noexcept {
     return __builtin_shufflevector(reinterpret_cast<Halves>(a), reinterpret_cast<Halves>(b), 0, 2, 4, 6, 8, 10, 12, 14);
   }
+#endif
 };
 
+#if REGAUGE_LANES == 8
 template <>
 struct Lanes<8> {
   static constexpr int kWidth = 8;
@@ -94,13 +108,14 @@ struct Lanes<8> {
     return v[0];
   }
 
-  /// The low bytes of four vectors, one after the other.
-  REGAUGE_INLINE static Bytes low_bytes(const I& a, const I& b, const I& c, const I& d) noexcept {
-    const Halves ab = low_halves(a, b);
-    const Halves cd = low_halves(c, d);
-    return __builtin_shufflevector(reinterpret_cast<Bytes>(ab), reinterpret_cast<Bytes>(cd), 0, 2, 4, 6, 8, 10, 12, 14,
-                                   16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56,
-                                   58, 60, 62);
+  /// Four vectors of numbers from -128 to 127 as bytes, one after the other.
+  REGAUGE_INLINE static Bytes bytes_of(const I& a, const I& b, const I& c, const I& d) noexcept {
+    const auto pair = [](const I& one, const I& other) REGAUGE_INLINE_LAMBDA {
+      return _mm256_packs_epi32(reinterpret_cast<__m256i>(one), reinterpret_cast<__m256i>(other));
+    };
+    // Each half of the result has four numbers of every vector: a b c d, a b c d.
+    const auto halves = reinterpret_cast<I>(_mm256_packs_epi16(pair(a, b), pair(c, d)));
+    return reinterpret_cast<Bytes>(__builtin_shufflevector(halves, halves, 0, 4, 1, 5, 2, 6, 3, 7));
   }
 
   /// Turns a square of values: lane l of out[i] is value i of row l, rows being `stride` values apart.
@@ -112,14 +127,8 @@ struct Lanes<8> {
     }
     for (std::size_t i = 0; i < 8; ++i) out[i] = __builtin_shufflevector(low[i], high[i], 0, 1, 2, 3, 4, 5, 6, 7);
   }
-
- private:
-  using Halves = std::uint16_t __attribute__((vector_size(32)));
-  REGAUGE_INLINE static Halves low_halves(const I& a, const I& b) noexcept {
-    return __builtin_shufflevector(reinterpret_cast<Halves>(a), reinterpret_cast<Halves>(b), 0, 2, 4, 6, 8, 10, 12, 14,
-                                   16, 18, 20, 22, 24, 26, 28, 30);
-  }
 };
+#endif
 
 template <typename V>
 REGAUGE_INLINE V loaded(const void* from) noexcept {
