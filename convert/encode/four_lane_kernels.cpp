@@ -1,7 +1,7 @@
-#include "convert/encode/lane_loops.h"
+#include "convert/encode/lane_kernels.h"
 
 namespace regauge::ggml_encode {
 
-constinit const Kernels kFourLaneKernels = four_lanes::Loops::table("four lanes");
+constinit const Kernels kFourLaneKernels = four_lanes::lane_kernels("four lanes");
 
 }  // namespace regauge::ggml_encode
