@@ -13,6 +13,7 @@ namespace {
 // How each type of this family searches without importance: sub-blocks, the largest code of a value and of a scale, the
 // scales to try, and what is minimised. With importance all try the same scales and minimise squares.
 struct Q2 {
+  static constexpr bool kLimitsFittedScales = false;
   static constexpr std::size_t kSubBlocks = 16;
   static constexpr int kLargestCode = 3;
   static constexpr int kLargestScale = 15;
@@ -20,6 +21,7 @@ struct Q2 {
   static constexpr ErrorNorm kNorm = ErrorNorm::absolute;
 };
 struct Q4 {
+  static constexpr bool kLimitsFittedScales = false;
   static constexpr std::size_t kSubBlocks = 8;
   static constexpr int kLargestCode = 15;
   static constexpr int kLargestScale = 63;
@@ -27,6 +29,8 @@ struct Q4 {
   static constexpr ErrorNorm kNorm = ErrorNorm::square;
 };
 struct Q5 {
+  // With importance too a byte is limited before it is packed, which Q2_K and Q4_K do not do.
+  static constexpr bool kLimitsFittedScales = true;
   static constexpr std::size_t kSubBlocks = 8;
   static constexpr int kLargestCode = 31;
   static constexpr int kLargestScale = 63;
@@ -103,11 +107,14 @@ Coded<SubBlocks> code_scales(const std::array<float, SubBlocks>& values, int lar
   return coded;
 }
 
-template <std::size_t SubBlocks>
-Coded<SubBlocks> fit_scales(const std::array<float, SubBlocks>& values, const std::array<float, SubBlocks>& weights,
-                            int largest) noexcept {
-  Coded<SubBlocks> coded;
-  coded.step = search_positive_scale(values, weights, largest, coded.codes);
+template <typename R>
+Coded<R::kSubBlocks> fit_scales(const std::array<float, R::kSubBlocks>& values,
+                                const std::array<float, R::kSubBlocks>& weights) noexcept {
+  Coded<R::kSubBlocks> coded;
+  coded.step = search_positive_scale(values, weights, R::kLargestScale, coded.codes);
+  if constexpr (R::kLimitsFittedScales) {
+    for (std::uint8_t& code : coded.codes) code = static_cast<std::uint8_t>(std::min<int>(R::kLargestScale, code));
+  }
   return coded;
 }
 
@@ -141,10 +148,9 @@ template <typename R>
 void encode_values(const Kernels& kernels, Values<256> x, Weights importance, std::uint8_t* d,
                    std::uint8_t* packed_scales, Codes& codes) noexcept {
   const Found<R::kSubBlocks> found = search<R>(kernels, x, importance, codes);
-  auto scales = importance.empty() ? code_scales(found.scales, R::kLargestScale)
-                                   : fit_scales(found.scales, found.weights, R::kLargestScale);
-  auto mins = importance.empty() ? code_scales(found.mins, R::kLargestScale)
-                                 : fit_scales(found.mins, found.weights, R::kLargestScale);
+  auto scales =
+      importance.empty() ? code_scales(found.scales, R::kLargestScale) : fit_scales<R>(found.scales, found.weights);
+  auto mins = importance.empty() ? code_scales(found.mins, R::kLargestScale) : fit_scales<R>(found.mins, found.weights);
   exchange(scales.codes, mins.codes, packed_scales);
   put_f16(d, scales.step);
   put_f16(d + 2, mins.step);

@@ -369,7 +369,10 @@ TEST(EncodeKBlocks, NegativeScalesThatFewWeightsFitSpillOverAsInTheLibrary) {
   constexpr std::size_t kRows = 20;
   for (int turn = 0; turn < 200; ++turn) {
     std::vector<float> values(kRows * 256);
-    for (float& value : values) value = -std::abs(normal(random)) - 0.1F;
+    for (float& value : values) {
+      value = normal(random);
+      value = turn % 2 == 0 ? -std::abs(value) - 0.1F : value * value * value;
+    }
     std::vector<float> importance(256);
     for (float& weight : importance) weight = below(random, 3) == 0 ? std::abs(normal(random)) : 0.0F;
     for (const BlockType type : {BlockType::q2_K, BlockType::q4_K, BlockType::q5_K}) {
