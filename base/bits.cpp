@@ -15,7 +15,20 @@ void unpack_stream(std::span<const std::byte> stream, std::span<std::uint8_t> co
   const std::size_t whole = codes.size() / 8;
   const std::byte* in = stream.data();
   std::uint8_t* out = codes.data();
-  for (std::size_t i = 0; i < whole; ++i, in += kBits, out += 8) {
+  std::size_t i = 0;
+  if constexpr (kBits == 8) {
+    if (!codes.empty()) std::memcpy(out, in, codes.size());
+    return;
+  }
+  if constexpr (kBits == 4) {
+    for (; i + 8 <= whole; i += 8, in += 32, out += 64) spread_nibbles<64>(in, out);
+  }
+  // Eight bytes at once wherever they are there, though fewer are needed: putting odd numbers of bytes together is slower.
+  for (const std::byte* end = stream.data() + stream.size(); i < whole && end - in >= 8; ++i, in += kBits, out += 8) {
+    const std::uint64_t eight = spread_8<kBits>(load_bytes<8>(in));
+    std::memcpy(out, &eight, 8);
+  }
+  for (; i < whole; ++i, in += kBits, out += 8) {
     const std::uint64_t eight = spread_8<kBits>(load_bytes<kBits>(in));
     std::memcpy(out, &eight, 8);
   }
@@ -33,7 +46,22 @@ void pack_stream(std::span<const std::uint8_t> codes, std::span<std::byte> strea
   const std::uint8_t* in = codes.data();
   std::byte* out = stream.data();
   std::uint64_t seen = 0;
-  for (std::size_t i = 0; i < whole; ++i, in += 8, out += kBits) {
+  std::size_t i = 0;
+  if constexpr (kBits == 4) {
+    for (; i + 8 <= whole; i += 8, in += 64, out += 32) {
+      for (std::size_t eight = 0; eight < 8; ++eight)
+        seen |= load_bytes<8>(reinterpret_cast<const std::byte*>(in) + 8 * eight);
+      gather_nibbles<64>(in, out);
+    }
+  }
+  // Likewise: what is written too far is written again by the next.
+  for (const std::byte* end = stream.data() + stream.size(); i < whole && end - out >= 8; ++i, in += 8, out += kBits) {
+    std::uint64_t eight = 0;
+    std::memcpy(&eight, in, 8);
+    seen |= eight;
+    store_bytes<8>(out, gather_8<kBits>(eight));
+  }
+  for (; i < whole; ++i, in += 8, out += kBits) {
     std::uint64_t eight = 0;
     std::memcpy(&eight, in, 8);
     seen |= eight;

@@ -65,6 +65,27 @@ constexpr std::uint64_t gather_8(std::uint64_t codes) noexcept {
   return (x & kFours) | ((x >> 32) & kFours) << (4 * kBits);
 }
 
+/// 4 bits, for many codes at once: as load and store of 16-bit lanes, which compilers turn into vector instructions. kCodes is
+/// a multiple of 2; only the low four bits of a code are kept.
+template <std::size_t kCodes>
+void gather_nibbles(const std::uint8_t* codes, std::byte* packed) noexcept {
+  for (std::size_t i = 0; i < kCodes / 2; ++i) {
+    std::uint16_t pair = 0;
+    std::memcpy(&pair, codes + 2 * i, 2);
+    packed[i] = static_cast<std::byte>((pair & 0x0FU) | ((pair >> 4) & 0xF0U));
+  }
+}
+
+/// The inverse.
+template <std::size_t kCodes>
+void spread_nibbles(const std::byte* packed, std::uint8_t* codes) noexcept {
+  for (std::size_t i = 0; i < kCodes / 2; ++i) {
+    const auto pair = std::to_integer<unsigned>(packed[i]);
+    const auto both = static_cast<std::uint16_t>((pair | pair << 4) & 0x0F0FU);
+    std::memcpy(codes + 2 * i, &both, 2);
+  }
+}
+
 /// The first kBytes bytes at `bytes` as a little-endian number.
 template <int kBytes>
 std::uint64_t load_bytes(const std::byte* bytes) noexcept {

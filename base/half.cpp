@@ -37,28 +37,31 @@ float f16_to_f32(std::uint16_t bits) noexcept {
     const std::uint32_t mantissa = static_cast<std::uint32_t>(bits & 0x3FFU) << 13;
     return std::bit_cast<float>(sign | kF32Infinity | mantissa | (mantissa != 0 ? 0x00400000U : 0U));
   }
-  return small_float(bits, 5, 10, 15);
+  if ((bits & 0x7C00U) == 0) return small_float(bits, 5, 10, 15);
+  return std::bit_cast<float>(sign | ((static_cast<std::uint32_t>(bits & 0x7FFFU) << 13) + (112U << 23)));
 }
 
 std::uint16_t f32_to_f16(float value) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
   const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
+  // The usual case, normal before and after: the bits dropped round by a carry that ripples into the exponent.
+  if (magnitude - 0x38800000U < 0x477FF000U - 0x38800000U) {
+    const std::uint32_t rebased = magnitude - (112U << 23);
+    return static_cast<std::uint16_t>(sign | ((rebased + 0xFFFU + ((rebased >> 13) & 1U)) >> 13));
+  }
   if (magnitude > kF32Infinity) return static_cast<std::uint16_t>(sign | 0x7E00U);
   // 65520 is halfway between the largest half and 2^16; the tie goes to even, which is infinity.
   if (magnitude >= 0x477FF000U) return static_cast<std::uint16_t>(sign | 0x7C00U);
   const int exponent = static_cast<int>(magnitude >> 23) - 127;
   if (exponent < -25) return sign;
-  std::uint32_t mantissa = (magnitude & 0x7FFFFFU) | 0x800000U;
-  // A half keeps 10 mantissa bits above its exponent, or fewer below 2^-14, where the step stays 2^-24.
-  const int drop = exponent < -14 ? 13 + (-14 - exponent) : 13;
+  // Below 2^-14 the step stays 2^-24, so fewer of the mantissa's bits are kept.
+  const std::uint32_t mantissa = (magnitude & 0x7FFFFFU) | 0x800000U;
+  const int drop = -1 - exponent;
   const std::uint32_t kept = mantissa >> drop;
   const std::uint32_t rest = mantissa & ((1U << drop) - 1);
   const std::uint32_t half = 1U << (drop - 1);
-  std::uint32_t rounded = kept + ((rest > half || (rest == half && (kept & 1U) != 0)) ? 1U : 0U);
-  // `rounded` still carries the implicit bit for normal numbers; adding it to the shifted exponent lets carries ripple.
-  if (exponent >= -14) rounded += static_cast<std::uint32_t>(exponent + 14) << 10;
-  return static_cast<std::uint16_t>(sign | rounded);
+  return static_cast<std::uint16_t>(sign | (kept + ((rest > half || (rest == half && (kept & 1U) != 0)) ? 1U : 0U)));
 }
 
 std::uint16_t f32_to_bf16(float value) noexcept {

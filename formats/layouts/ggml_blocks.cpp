@@ -177,6 +177,17 @@ void unpack_blocks_row(BlockType type, std::span<const std::byte> blocks, std::s
   }
 }
 
+void unpack_block_scales(BlockType type, std::span<const std::byte> blocks, std::span<std::uint16_t> d_bits,
+                         std::span<std::uint16_t> m_bits) {
+  const BlockShape& shape = shape_of(type);
+  const auto count = static_cast<std::int64_t>(d_bits.size());
+  require_extent("block minima", m_bits.size(), {shape.has_minimum ? count : 0});
+  require_extent("bytes of blocks", blocks.size(), {count, block_bytes(type)});
+  const auto bytes = static_cast<std::size_t>(block_bytes(type));
+  for (std::size_t i = 0; i < d_bits.size(); ++i) d_bits[i] = load_le<std::uint16_t>(blocks.data() + i * bytes);
+  for (std::size_t i = 0; i < m_bits.size(); ++i) m_bits[i] = load_le<std::uint16_t>(blocks.data() + i * bytes + 2);
+}
+
 std::int64_t fp4_scale_run(BlockType type) {
   if (type == BlockType::mxfp4) return 32;
   if (type == BlockType::nvfp4) return 16;

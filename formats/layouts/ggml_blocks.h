@@ -29,6 +29,10 @@ void pack_blocks_row(BlockType type, std::span<const std::uint8_t> codes, std::s
 void unpack_blocks_row(BlockType type, std::span<const std::byte> blocks, std::span<std::uint8_t> codes,
                        std::span<std::uint16_t> d_bits, std::span<std::uint16_t> m_bits);
 
+/// Only the scales (and minima) of what unpack_blocks_row takes apart.
+void unpack_block_scales(BlockType type, std::span<const std::byte> blocks, std::span<std::uint16_t> d_bits,
+                         std::span<std::uint16_t> m_bits);
+
 /// Elements that share a scale byte: 32 for mxfp4, 16 for nvfp4. Throws Error{invalid} for any other type.
 std::int64_t fp4_scale_run(BlockType type);
 

@@ -60,43 +60,81 @@ void require(bool together) {
   if (!together) throw Error(ErrorCode::internal, "the parts of a grouped band do not belong together");
 }
 
+/// Columns of one group that lie together: as a rule whole groups.
+struct GroupRun {
+  std::size_t begin = 0;
+  std::size_t size = 0;
+  std::size_t group = 0;
+};
+
+/// The groups of a row's columns, by column and, unless runs are as short as act-order makes them, by run.
+struct RowGroups {
+  explicit RowGroups(std::span<const std::int32_t> groups) : of_column(groups) {
+    for (std::size_t k = 0; k < groups.size(); ++k) {
+      if (k == 0 || groups[k] != groups[k - 1]) runs.push_back({k, 0, static_cast<std::size_t>(groups[k])});
+      ++runs.back().size;
+    }
+    constexpr std::size_t kShortRun = 8;
+    if (runs.size() * kShortRun > groups.size()) runs.clear();
+  }
+
+  std::span<const std::int32_t> of_column;
+  std::vector<GroupRun> runs;
+};
+
+/// value(group) gives what makes a value of a code of that group. The loop over the codes of a run has nothing else in it,
+/// so that compilers make vectors of it.
 template <typename Value>
-void decode_row(std::span<const std::uint8_t> codes, std::span<const std::int32_t> groups, std::span<float> out,
-                Value value) {
-  for (std::size_t k = 0; k < out.size(); ++k) out[k] = value(codes[k], static_cast<std::size_t>(groups[k]));
+void decode_row(std::span<const std::uint8_t> codes, const RowGroups& groups, std::span<float> out, Value value) {
+  if (groups.runs.empty()) {
+    for (std::size_t k = 0; k < out.size(); ++k) {
+      out[k] = value(static_cast<std::size_t>(groups.of_column[k]))(codes[k]);
+    }
+    return;
+  }
+  for (const GroupRun& run : groups.runs) {
+    const auto of_code = value(run.group);
+    const std::uint8_t* from = codes.data() + run.begin;
+    float* to = out.data() + run.begin;
+    for (std::size_t i = 0; i < run.size; ++i) to[i] = of_code(from[i]);
+  }
+}
+
+/// scale * (code - zero), the difference in integers.
+auto differences(float scale, int zero) {
+  return [scale, zero](std::uint8_t code) { return scale * static_cast<float>(static_cast<int>(code) - zero); };
 }
 
 /// One row, its scales and biases decoded; `zeros` are the group's zero points where the encoding has them.
-void decode_row(const Grouped& encoding, std::span<const std::uint8_t> codes, std::span<const std::int32_t> groups,
+void decode_row(const Grouped& encoding, std::span<const std::uint8_t> codes, const RowGroups& groups,
                 std::span<const float> scales, std::span<const float> biases, std::span<const std::byte> zeros,
                 std::span<float> out) {
   if (encoding.code == CodeKind::e2m1) {
-    return decode_row(codes, groups, out,
-                      [&](std::uint8_t code, std::size_t g) { return f4_e2m1_to_f32(code) * scales[g]; });
+    return decode_row(codes, groups, out, [&](std::size_t g) {
+      return [scale = scales[g]](std::uint8_t code) { return f4_e2m1_to_f32(code) * scale; };
+    });
   }
   if (encoding.code == CodeKind::e4m3) {
     const F8Flavour flavour = f8_flavour(encoding.flavour);
-    return decode_row(codes, groups, out,
-                      [&](std::uint8_t code, std::size_t g) { return f8_e4m3_to_f32(code, flavour) * scales[g]; });
+    return decode_row(codes, groups, out, [&](std::size_t g) {
+      return [scale = scales[g], flavour](std::uint8_t code) { return f8_e4m3_to_f32(code, flavour) * scale; };
+    });
   }
   switch (encoding.offset) {
-    case Offset::none:
-      return decode_row(codes, groups, out,
-                        [&](std::uint8_t code, std::size_t g) { return scales[g] * static_cast<float>(code); });
+    case Offset::none: return decode_row(codes, groups, out, [&](std::size_t g) { return differences(scales[g], 0); });
     case Offset::midpoint: {
       const int middle = 1 << (encoding.bits - 1);
-      return decode_row(codes, groups, out, [&](std::uint8_t code, std::size_t g) {
-        return scales[g] * static_cast<float>(code - middle);
-      });
+      return decode_row(codes, groups, out, [&](std::size_t g) { return differences(scales[g], middle); });
     }
     case Offset::zero_point:
-      return decode_row(codes, groups, out, [&](std::uint8_t code, std::size_t g) {
-        return scales[g] * static_cast<float>(code - std::to_integer<int>(zeros[g]));
-      });
+      return decode_row(codes, groups, out,
+                        [&](std::size_t g) { return differences(scales[g], std::to_integer<int>(zeros[g])); });
     case Offset::bias:
-      return decode_row(codes, groups, out, [&](std::uint8_t code, std::size_t g) {
-        const float product = scales[g] * static_cast<float>(code);
-        return product + biases[g];
+      return decode_row(codes, groups, out, [&](std::size_t g) {
+        return [scale = scales[g], bias = biases[g]](std::uint8_t code) {
+          const float product = scale * static_cast<float>(static_cast<int>(code));
+          return product + bias;
+        };
       });
   }
 }
@@ -148,6 +186,7 @@ void decode_grouped(const Grouped& encoding, std::int64_t rows, std::int64_t col
   require(std::ranges::all_of(band.group_of_column,
                               [&](std::int32_t g) { return g >= 0 && static_cast<std::size_t>(g) < groups; }));
 
+  const RowGroups row_groups(band.group_of_column);
   std::vector<float> scales(groups);
   std::vector<float> biases(encoding.offset == Offset::bias ? groups : 0);
   for (std::size_t row = 0; row < n; ++row) {
@@ -157,8 +196,7 @@ void decode_grouped(const Grouped& encoding, std::int64_t rows, std::int64_t col
       decode_scales(encoding, band.global_scale, band.scales.subspan(scale_row * scale_bytes, scale_bytes), scales);
       if (!biases.empty()) decode_dense(encoding.offset_dtype, offsets, biases);
     }
-    decode_row(encoding, band.codes.subspan(row * k, k), band.group_of_column, scales, biases, offsets,
-               out.subspan(row * k, k));
+    decode_row(encoding, band.codes.subspan(row * k, k), row_groups, scales, biases, offsets, out.subspan(row * k, k));
   }
 }
 

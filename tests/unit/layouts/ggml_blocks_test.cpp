@@ -116,6 +116,11 @@ TEST(GgmlBlocks, EveryBitOfRandomBlocksIsInOnePiece) {
       }
     }
     EXPECT_EQ(pack(type, codes, d, m), bytes);
+    Scales d_alone(d.size());
+    Scales m_alone(m.size());
+    unpack_block_scales(type, bytes, d_alone, m_alone);
+    EXPECT_EQ(d_alone, d);
+    EXPECT_EQ(m_alone, m);
   }
 }
 
