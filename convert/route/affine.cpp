@@ -108,14 +108,14 @@ std::int64_t AffineTensor::preferred_rows() const {
 
 void AffineTensor::read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
   if (blocked_) {
-    read_blocks(rows, band, raw);
+    read_blocks(rows, band, raw, false);
   } else {
     read_scales(rows, band, raw);
   }
 }
 
 void AffineTensor::read(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
-  if (blocked_) return read_blocks(rows, band, raw);
+  if (blocked_) return read_blocks(rows, band, raw, true);
   band.codes.resize(static_cast<std::size_t>(rows.size() * columns_));
   read_aligned(*tensor_->part(PartId::codes).rows, rows, raw, std::as_writable_bytes(std::span(band.codes)));
   read_scales(rows, band, raw);
@@ -148,13 +148,13 @@ void AffineTensor::read_scales(RowRange rows, AffineBand& band, std::vector<std:
   }
 }
 
-void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
+void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes) const {
   const BlockType type = std::get<Blocked>(tensor_->encoding).type;
   const RowSource& source = *tensor_->part(PartId::blocks).rows;
   raw.resize(static_cast<std::size_t>(rows.size()) * source.row_bytes());
   source.read(rows, raw);
   const auto groups = static_cast<std::size_t>(rows.size() * groups_);
-  band.codes.resize(static_cast<std::size_t>(rows.size() * columns_));
+  if (with_codes || has_sub_blocks(type)) band.codes.resize(static_cast<std::size_t>(rows.size() * columns_));
   band.scales.resize(groups);
   if (has_sub_blocks(type)) {
     band.biases.resize(groups);
@@ -164,7 +164,11 @@ void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std:
   band.patterns.resize(2 * groups);
   const auto d = std::span(band.patterns).first(groups);
   const auto m = std::span(band.patterns).subspan(groups, has_zeros_ ? 0 : groups);
-  layouts::unpack_blocks_row(type, raw, band.codes, d, m);
+  if (with_codes) {
+    layouts::unpack_blocks_row(type, raw, band.codes, d, m);
+  } else {
+    layouts::unpack_block_scales(type, raw, d, m);
+  }
   for (std::size_t g = 0; g < groups; ++g) band.scales[g] = f16_to_f32(d[g]);
   if (has_zeros_) {
     band.zeros.assign(groups, constant_zero_);
@@ -172,7 +176,7 @@ void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std:
     band.biases.resize(groups);
     for (std::size_t g = 0; g < groups; ++g) band.biases[g] = f16_to_f32(m[g]);
   }
-  if (type == BlockType::q8_0) {
+  if (with_codes && type == BlockType::q8_0) {
     for (std::uint8_t& code : band.codes) code ^= kSignBit;
   }
 }

@@ -54,7 +54,7 @@ class AffineTensor {
   void read(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
 
  private:
-  void read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
+  void read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes) const;
   void read_scales(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
 
   const Tensor* tensor_ = nullptr;

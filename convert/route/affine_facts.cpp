@@ -14,10 +14,16 @@ namespace {
 
 constexpr std::int64_t kBandBytes = 4 << 20;
 
-bool fits_f16(float value) {
-  return std::isnan(value) ||
-         std::bit_cast<std::uint32_t>(f16_to_f32(f32_to_f16(value))) == std::bit_cast<std::uint32_t>(value);
-}
+bool same_bits(float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b); }
+
+/// A number after the way to F16 and back.
+struct ThroughF16 {
+  explicit ThroughF16(float value) : back(f16_to_f32(f32_to_f16(value))) {
+    fits = std::isnan(value) || std::bit_cast<std::uint32_t>(back) == std::bit_cast<std::uint32_t>(value);
+  }
+  float back;
+  bool fits;
+};
 
 bool fits_bf16(float value) { return (std::bit_cast<std::uint32_t>(value) & 0xFFFFU) == 0; }
 
@@ -45,13 +51,15 @@ void look_at(AffineFacts& facts, float scale, float bias, bool zero_given, std::
   const float product = scale * top_code;
   const float offset = zero_given ? -scale * static_cast<float>(zero) : bias;
   facts.finite = facts.finite && std::isfinite(product) && std::isfinite(offset);
-  facts.scales_fit_f16 = facts.scales_fit_f16 && fits_f16(scale);
+  const ThroughF16 f16_scale(scale);
+  const ThroughF16 f16_offset(offset);
+  facts.scales_fit_f16 = facts.scales_fit_f16 && f16_scale.fits;
   facts.scales_fit_bf16 = facts.scales_fit_bf16 && fits_bf16(scale);
   // A zero of either sign is the same bias.
-  facts.biases_fit_f16 = facts.biases_fit_f16 && (offset == 0.0F || fits_f16(offset));
+  facts.biases_fit_f16 = facts.biases_fit_f16 && (offset == 0.0F || f16_offset.fits);
   facts.biases_fit_bf16 = facts.biases_fit_bf16 && (offset == 0.0F || fits_bf16(offset));
-  facts.rounded_biases_fit_f16 = facts.rounded_biases_fit_f16 && std::isfinite(f16_to_f32(f32_to_f16(scale))) &&
-                                 std::isfinite(f16_to_f32(f32_to_f16(offset)));
+  facts.rounded_biases_fit_f16 =
+      facts.rounded_biases_fit_f16 && std::isfinite(f16_scale.back) && std::isfinite(f16_offset.back);
   if (zero_given) {
     facts.zeros.include(zero);
     facts.nearest_zeros.include(zero);
@@ -61,6 +69,22 @@ void look_at(AffineFacts& facts, float scale, float bias, bool zero_given, std::
   facts.zeros_exist = facts.zeros_exist && whole.exact;
   facts.zeros.include(whole.value);
   facts.nearest_zeros.include(whole.value);
+}
+
+/// Columns of one group that lie together.
+struct CodeRun {
+  std::size_t begin = 0;
+  std::size_t size = 0;
+  std::size_t group = 0;
+};
+
+std::vector<CodeRun> runs_of(const std::vector<std::int32_t>& groups) {
+  std::vector<CodeRun> runs;
+  for (std::size_t c = 0; c < groups.size(); ++c) {
+    if (c == 0 || groups[c] != groups[c - 1]) runs.push_back({c, 0, static_cast<std::size_t>(groups[c])});
+    ++runs.back().size;
+  }
+  return runs;
 }
 
 /// Width of equal runs of columns that share a group, 0 when there is none: seen in target order, where each run must be
@@ -90,7 +114,10 @@ WholeZero whole_zero(float scale, float bias, std::int64_t any) {
   // Beyond any zero point that a format could store; also what NaN and infinities end as.
   constexpr double kFarOff = 1e6;
   if (!(std::abs(ratio) < kFarOff)) return {static_cast<std::int64_t>(kFarOff), false};
-  const auto nearest = static_cast<std::int64_t>(std::floor(ratio + 0.5));
+  // floor(ratio + 0.5): the conversion truncates.
+  const double above = ratio + 0.5;
+  auto nearest = static_cast<std::int64_t>(above);
+  if (static_cast<double>(nearest) > above) --nearest;
   // Both factors are exact in f64 and so is their product: 24 + 20 bits.
   const bool exact = static_cast<double>(nearest) * static_cast<double>(scale) == -static_cast<double>(bias);
   return {nearest, exact};
@@ -129,6 +156,7 @@ std::variant<AffineSource, std::string> AffineSource::of(const Target& target) {
 
 AffineFacts AffineSource::facts() const {
   AffineFacts facts;
+  std::vector<std::size_t> equal_groups;
   facts.own_width = tensors_.empty() ? 0 : width_in_target(groups_.front());
   for (std::size_t p = 0; p < tensors_.size(); ++p) {
     const AffineTensor& tensor = tensors_[p];
@@ -143,12 +171,24 @@ AffineFacts AffineSource::facts() const {
     const auto top = static_cast<float>((1 << tensor.bits()) - 1);
     const std::int64_t middle = std::int64_t{1} << (tensor.bits() - 1);
     const bool zeros = tensor.has_zeros();
-    for_each_band(tensor, target_->pieces[p].rows, false, [&](const AffineBand& band, std::int64_t) {
-      for (std::size_t g = 0; g < band.scales.size(); ++g)
+    std::size_t equal = std::size_t{1} << 62;
+    for_each_band(tensor, target_->pieces[p].rows, false, [&](const AffineBand& band, std::int64_t rows) {
+      const std::size_t per_row = band.scales.size() / static_cast<std::size_t>(rows);
+      for (std::size_t g = 0; g < band.scales.size(); ++g) {
+        // Blocks repeat what a larger group of their source had.
+        if (g != 0 && same_bits(band.scales[g], band.scales[g - 1]) &&
+            (zeros ? band.zeros[g] == band.zeros[g - 1] : same_bits(band.biases[g], band.biases[g - 1]))) {
+          continue;
+        }
+        const std::size_t in_row = g % per_row;
+        if (in_row != 0) equal = std::min(equal, in_row & -in_row);
         look_at(facts, band.scales[g], zeros ? 0.0F : band.biases[g], zeros, zeros ? band.zeros[g] : 0, top, middle);
+      }
       return true;
     });
+    equal_groups.push_back(equal);
   }
+  equal_groups_ = std::move(equal_groups);
   facts.contiguous = facts.own_width != 0;
   return facts;
 }
@@ -157,15 +197,26 @@ IntRange AffineSource::differences() const {
   IntRange range;
   for (std::size_t p = 0; p < tensors_.size(); ++p) {
     const AffineTensor& tensor = tensors_[p];
-    const auto& groups = tensor.group_of_column();
+    const std::vector<CodeRun> runs = runs_of(tensor.group_of_column());
+    const auto columns = static_cast<std::size_t>(tensor.columns());
     const std::int64_t middle = std::int64_t{1} << (tensor.bits() - 1);
     for_each_band(tensor, target_->pieces[p].rows, true, [&](const AffineBand& band, std::int64_t rows) {
       const std::size_t per_row = band.scales.size() / static_cast<std::size_t>(rows);
-      for (std::size_t i = 0; i < band.codes.size(); ++i) {
-        const std::size_t at = i / groups.size() * per_row + static_cast<std::size_t>(groups[i % groups.size()]);
-        const std::int64_t zero =
-            tensor.has_zeros() ? band.zeros[at] : whole_zero(band.scales[at], band.biases[at], middle).value;
-        range.include(band.codes[i] - zero);
+      for (std::size_t row = 0; row < static_cast<std::size_t>(rows); ++row) {
+        for (const CodeRun& run : runs) {
+          const auto codes = std::span(band.codes).subspan(row * columns + run.begin, run.size);
+          const std::size_t at = row * per_row + run.group;
+          const std::int64_t zero =
+              tensor.has_zeros() ? band.zeros[at] : whole_zero(band.scales[at], band.biases[at], middle).value;
+          std::uint8_t low = 0xFF;
+          std::uint8_t high = 0;
+          for (const std::uint8_t code : codes) {
+            low = std::min(low, code);
+            high = std::max(high, code);
+          }
+          range.include(low - zero);
+          range.include(high - zero);
+        }
       }
       return true;
     });
@@ -198,9 +249,13 @@ std::optional<GroupMap> AffineSource::groups_of(std::int64_t width) const {
 bool AffineSource::equal_everywhere(std::size_t piece,
                                     const std::vector<std::pair<std::int32_t, std::int32_t>>& pairs) const {
   const AffineTensor& tensor = tensors_[piece];
-  const auto same_bits = [](float a, float b) {
-    return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
-  };
+  if (!equal_groups_.empty()) {
+    const std::size_t run = equal_groups_[piece];
+    const auto known = [&](const std::pair<std::int32_t, std::int32_t>& pair) {
+      return static_cast<std::size_t>(pair.first) / run == static_cast<std::size_t>(pair.second) / run;
+    };
+    if (std::ranges::all_of(pairs, known)) return true;
+  }
   bool equal = true;
   for_each_band(tensor, target_->pieces[piece].rows, false, [&](const AffineBand& band, std::int64_t rows) {
     const std::size_t per_row = band.scales.size() / static_cast<std::size_t>(rows);

@@ -72,7 +72,8 @@ class AffineSource {
   /// The source column of every target column of a piece; empty: all, in order.
   const std::vector<std::int64_t>& column_order(std::size_t piece) const noexcept { return orders_[piece]; }
 
-  /// Reads every scale and offset.
+  /// Reads every scale and offset, and remembers which neighbouring groups are equal, so that groups_of() need not. Not to be
+  /// called by two threads at once.
   AffineFacts facts() const;
   /// The range of code - zero over all values: reads every code. Zero points must exist.
   IntRange differences() const;
@@ -87,6 +88,8 @@ class AffineSource {
   std::vector<AffineTensor> tensors_;              // one for each piece
   std::vector<std::vector<std::int32_t>> groups_;  // likewise
   std::vector<std::vector<std::int64_t>> orders_;  // likewise
+  // Likewise, once facts() has looked: a power of two of groups, from its multiples on, that are equal in every row.
+  mutable std::vector<std::size_t> equal_groups_;
 };
 
 /// The whole number nearest to -bias / scale, and whether it is exactly that; 0 / 0 is `any`.

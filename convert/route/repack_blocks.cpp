@@ -151,6 +151,11 @@ class BlockRepackRows final : public RowMaker {
       layouts::pack_blocks_row(type_.type, row.codes, scratch.d_bits, scratch.m_bits, out);
       return;
     }
+    if (type_.type != BlockType::q2_0 && codes_stay(row)) {
+      for (std::size_t b = 0; b < blocks; ++b) scratch.d_bits[b] = f32_to_f16(row.scale(b));
+      layouts::pack_blocks_row(type_.type, row.codes, scratch.d_bits, {}, out);
+      return;
+    }
     scratch.block_codes.resize(row.codes.size());
     for (std::size_t b = 0; b < blocks; ++b) {
       const float scale = row.scale(b);
@@ -169,6 +174,14 @@ class BlockRepackRows final : public RowMaker {
       for (std::size_t i = 0; i < width; ++i) to[i] = static_cast<std::uint8_t>(from[i] + shift);
     }
     layouts::pack_blocks_row(type_.type, scratch.block_codes, scratch.d_bits, {}, out);
+  }
+
+  /// Whether every zero point is the type's own: 4-bit symmetric codes in Q4_0.
+  bool codes_stay(const AffineRow& row) const {
+    for (std::size_t b = 0; b < row.groups.size(); ++b) {
+      if (row.zero(b) != type_.stored_offset) return false;
+    }
+    return true;
   }
 
   AffineSource source_;
