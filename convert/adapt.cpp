@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "convert/fold.h"
+#include "convert/recipe/recipe.h"
 #include "convert/refusal.h"
 #include "convert/route/reencode_dense.h"
 #include "models/original_values.h"
@@ -225,6 +226,11 @@ std::unique_ptr<const Tensor> restore_original(const Checkpoint& source, const T
   return same_values(forward, as_it_is(stored)) ? std::move(original) : nullptr;
 }
 
+/// Whether a recipe may make GPTQ modules, of which every expert is one, out of what is stored fused.
+bool takes_experts_apart(const ConvertOptions& options) {
+  return options.format == "gptq" && options.recipe != nullptr && !options.recipe->is_exact() && !options.dense;
+}
+
 class Adapter {
  public:
   Adapter(std::span<const OpenedPath> sources, const Architecture& names, Dialect dialect,
@@ -276,8 +282,8 @@ class Adapter {
 
   /// GPTQ has no stacks: each expert is a module.
   ExpertLayout experts_of(const Tensor& tensor) const {
-    return options_.format == "gptq" && !options_.dense && is_quantized(tensor.encoding) ? ExpertLayout::per_expert
-                                                                                         : ExpertLayout::fused;
+    const bool is_module = is_quantized(tensor.encoding) || takes_experts_apart(options_);
+    return options_.format == "gptq" && !options_.dense && is_module ? ExpertLayout::per_expert : ExpertLayout::fused;
   }
 
   /// Act-order that a reordering of the MLP's inner dimension takes away, where the target has no index for it.
@@ -446,6 +452,7 @@ Adaptation keep_names(const OpenedPath& path, Dialect dialect, const ConvertOpti
       const Slot& slot = assembly->pieces.front().slot;
       if (dropping.drops(slot, tensor)) continue;
       target.component = slot.component;
+      target.is_linear = target.is_linear || path.architecture->is_linear(slot);
       target.required = path.architecture->required_dtype(dialect, slot);
       if (slot.component == Component::mtp) result.mtp_layers = std::max(result.mtp_layers, slot.layer + 1);
       if (assembly->pieces.size() == 1) target.pieces.front().canonical = path.architecture->canonical_name(slot);
@@ -482,7 +489,8 @@ Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names,
   const Checkpoint& first = *sources.front().checkpoint;
   // An adapter file holds factors of weights, not weights, and does not tell the sizes that names are checked against.
   const bool known = names != nullptr && first.metadata.get_string("general.type") != "adapter";
-  const bool same_dialect = sources.size() == 1 && first.dialect == dialect && !options.separate_mtp;
+  const bool same_dialect = sources.size() == 1 && first.dialect == dialect && !options.separate_mtp &&
+                            !(known && takes_experts_apart(options) && names->heads().experts > 0);
   Adaptation result;
   if (same_dialect || !known) {
     if (first.dialect != dialect && (dialect != Dialect::hf || options.format == "gptq")) {
