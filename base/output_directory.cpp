@@ -214,6 +214,27 @@ WritableFile OutputDirectory::make(const std::string& name) {
   return {std::move(fd), partial_ / name};
 }
 
+bool OutputDirectory::link(const std::string& name, const std::filesystem::path& source) {
+  if (const char* fault = name_fault(name)) {
+    throw Error(ErrorCode::invalid, "the file name '{}' {}", excerpt(name), fault).at(target_.native());
+  }
+  if (files_.contains(name)) {
+    throw Error(ErrorCode::invalid, "two files have the name '{}'", excerpt(name)).at(target_.native());
+  }
+  const auto [folder, leaf] = split_name(name);
+  make_folder(folder);
+  const FileDescriptor at = open_folder(folder);
+  if (!at) throw system_error(partial_ / name, "created", errno);
+  // What an earlier run has linked or copied is made again: either costs less than finding out which it was.
+  if (resumes_) ::unlinkat(at.get(), std::string(leaf).c_str(), 0);
+  if (::linkat(AT_FDCWD, source.c_str(), at.get(), std::string(leaf).c_str(), AT_SYMLINK_FOLLOW) != 0) {
+    if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == ENOTSUP || errno == EACCES) return false;
+    throw system_error(partial_ / name, "linked", errno);
+  }
+  files_.insert(name);
+  return true;
+}
+
 WritableFile OutputDirectory::open(const std::string& name) const {
   if (!files_.contains(name)) {
     throw Error(ErrorCode::internal, "the file '{}' was not made", excerpt(name)).at(partial_.native());

@@ -33,6 +33,9 @@ class OutputDirectory {
   /// Makes a file, and the folders on the way to it; in a resumed run, opens it as it is when it is there. Throws
   /// Error{invalid} for a name that name_fault() objects to and for one that is made twice, Error{io}.
   WritableFile make(const std::string& name);
+  /// Makes a file that is `source` under another name, a hard link; false when the file system has none between them, and then
+  /// nothing was made. Throws as make().
+  bool link(const std::string& name, const std::filesystem::path& source);
   /// Opens a file that was made. Safe from any thread.
   WritableFile open(const std::string& name) const;
 
