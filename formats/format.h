@@ -68,6 +68,14 @@ struct CarriedFile {
   std::variant<std::string, std::shared_ptr<const File>> content;  ///< its text, or the file to take it from
 };
 
+/// A file of arrays that an output directory takes over as it is.
+struct KeptFile {
+  std::string name;  ///< in the output
+  std::shared_ptr<const File> file;
+  std::vector<ArrayPlan> arrays;  ///< that it holds
+  bool is_indexed = true;
+};
+
 struct WriteOptions {
   bool overwrite = false;               ///< replace an existing target
   bool replace_partial = false;         ///< discard what a killed run left
@@ -76,7 +84,11 @@ struct WriteOptions {
   bool directory = false;               ///< a directory where the format has both; some formats know only one
   std::uint64_t shard_bytes = 0;        ///< most data bytes in one file of a split output; 0: everything in one
   std::vector<CarriedFile> files = {};  ///< of a directory; formats of one file ignore them
-  int compression_level = 0;            ///< of zstd, in formats that compress; 0: as it is
+  /// Of a directory: files of arrays that are there already; then new arrays of the model go to one file, `new_file`.
+  std::vector<KeptFile> kept = {};
+  std::string new_file = {};
+  bool link_kept = false;     ///< hard links instead of copies, where the file system has them
+  int compression_level = 0;  ///< of zstd, in formats that compress; 0: as it is
   /// Value digests by tensor name, for formats that keep them.
   std::vector<std::pair<std::string, Digest128>> value_digests = {};
 };
@@ -172,6 +184,10 @@ struct Format {
   /// files of the format's own. `layout` is one of convert's layout names. Null for formats without a config.json.
   void (*configure)(Json& config, std::span<const PackedModule> modules, std::string_view layout,
                     std::vector<CarriedFile>& files) = nullptr;
+  /// `section`, a quantization config of this format, with what it has to say of modules that join the `existing` ones. Null
+  /// where dense modules need no mention and others cannot be.
+  Json (*extend)(const Json& section, std::span<const PackedModule> existing,
+                 std::span<const PackedModule> added) = nullptr;
   /// Takes a checkpoint of any format in as it is; null for formats that cannot.
   std::unique_ptr<WholeWriter> (*take_whole)(const Checkpoint& source, const std::filesystem::path& target,
                                              const WriteOptions& options) = nullptr;

@@ -1,5 +1,6 @@
 #include "models/architecture.h"
 #include "models/qwen3_5/qwen3_5.h"
+#include "models/vision_files.h"
 
 namespace regauge {
 
@@ -11,6 +12,10 @@ std::string_view name(OutputKind kind) {
     case OutputKind::adapter: return "adapter";
   }
   return "?";
+}
+
+VisionFiles vision_files(const Checkpoint& mmproj, bool moe, Findings& findings) {
+  return qwen3_5::vision_files(mmproj, moe, findings);
 }
 
 // A new architecture adds its line here and a folder of its own.

@@ -78,21 +78,23 @@ Json make_rules(std::span<const LinearModule> modules, const Census& census, con
   return rules;
 }
 
+/// Whether a config describes the module as it is.
+bool says_of(const Config& config, const LinearModule& module, MatchBudget& budget) {
+  const DynamicRule* rule = config.rule_for(module.name, budget);
+  const bool dense = (rule != nullptr && rule->excludes) || (is_lm_head(module.name) && !config.lm_head);
+  const Settings read = config.settings_for(rule);
+  if (!module.settings) return dense;
+  return !dense && read.bits == module.settings->bits && read.group_size == module.settings->group_size &&
+         read.sym == module.settings->sym && read.desc_act == module.settings->desc_act;
+}
+
 /// Reads the section back and holds it against the modules: a rule that catches too much would break a model in silence.
 void check_meaning(const Json& section, std::span<const LinearModule> modules) {
   Findings ignored;
   const Config config = parse_config({"quantize_config.json", section}, ignored);
   MatchBudget budget;
   for (const LinearModule& module : modules) {
-    const DynamicRule* rule = config.rule_for(module.name, budget);
-    const bool dense = (rule != nullptr && rule->excludes) || (is_lm_head(module.name) && !config.lm_head);
-    const Settings read = config.settings_for(rule);
-    const bool same = module.settings
-                          ? !dense && read.bits == module.settings->bits &&
-                                read.group_size == module.settings->group_size && read.sym == module.settings->sym &&
-                                read.desc_act == module.settings->desc_act
-                          : dense;
-    if (!same) {
+    if (!says_of(config, module, budget)) {
       throw Error(ErrorCode::internal, "the quantization config that was made says something else")
           .tensor(excerpt(module.name));
     }
@@ -127,6 +129,55 @@ Json make_config(std::span<const LinearModule> modules, WordFormat format, std::
   section["sym"] = defaults.sym;
   check_meaning(section, modules);
   return section;
+}
+
+Json with_modules(const Json& section, std::span<const std::string> existing, std::span<const LinearModule> added) {
+  Findings ignored;
+  const Config config = parse_config({"quantize_config.json", section}, ignored);
+  MatchBudget budget;
+  std::vector<LinearModule> all;
+  for (const std::string& name : existing) all.push_back({name, ModuleSettings{}});
+  const std::size_t first_added = all.size();
+  std::vector<LinearModule> misread;
+  for (const LinearModule& module : added) {
+    all.push_back(module);
+    if (says_of(config, module, budget)) continue;
+    misread.push_back(module);
+  }
+  if (misread.empty()) return section;
+  const Census census = count_settings(misread);
+  const auto among = [&](const std::optional<ModuleSettings>& settings) {
+    std::vector<RuleSubject> subjects;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const bool wanted = i >= first_added && all[i].settings == settings &&
+                          std::ranges::any_of(misread, [&](const LinearModule& m) { return m.name == all[i].name; });
+      subjects.push_back({all[i].name, wanted});
+    }
+    return patterns_for(subjects);
+  };
+  Json rules = Json::object();
+  for (const std::string& pattern : among(std::nullopt)) rules["-:" + pattern] = Json::object();
+  for (const auto& entry : census) {
+    const ModuleSettings& settings = entry.first;
+    Json values = Json::object();  // all of them: which are the defaults is the other writer's affair
+    values["bits"] = settings.bits;
+    values["group_size"] = settings.group_size;
+    values["desc_act"] = settings.desc_act;
+    values["sym"] = settings.sym;
+    for (const std::string& pattern : among(settings)) rules["+:" + pattern] = values;
+  }
+  if (const Json* old = get_object(section, "dynamic")) {
+    for (const auto& [key, value] : old->items()) rules[key] = value;
+  }
+  Json out = section;
+  out["dynamic"] = std::move(rules);
+  const Config read = parse_config({"quantize_config.json", out}, ignored);
+  for (const LinearModule& module : added) {
+    if (!says_of(read, module, budget))
+      throw Error(ErrorCode::internal, "the quantization config that was made says something else")
+          .tensor(excerpt(module.name));
+  }
+  return out;
 }
 
 Json with_quantization(const Json& config, const Json& section) {

@@ -34,6 +34,10 @@ struct LinearModule {
 /// that the format has not.
 Json make_config(std::span<const LinearModule> modules, WordFormat format, std::string_view writer);
 
+/// A section, of any writer, with rules in front of its own for those of `added` about which it would say something else;
+/// about `existing`, names of all other Linear modules, it says what it said. Throws Error{unsupported|malformed}.
+Json with_modules(const Json& section, std::span<const std::string> existing, std::span<const LinearModule> added);
+
 /// A config.json with that section in the place of any other quantizer's.
 Json with_quantization(const Json& config, const Json& section);
 

@@ -234,6 +234,19 @@ void configure(Json& config, std::span<const PackedModule> modules, std::string_
   files.push_back({"quantize_config.json", section.dump(2)});
 }
 
+Json extend(const Json& section, std::span<const PackedModule> existing, std::span<const PackedModule> added) {
+  std::vector<std::string> names;
+  for (const PackedModule& module : existing) names.push_back(module.name);
+  std::vector<gptq::LinearModule> linear;
+  for (const PackedModule& module : added) {
+    gptq::LinearModule& entry = linear.emplace_back();
+    entry.name = module.name;
+    if (module.is_quantized)
+      entry.settings = gptq::ModuleSettings{module.bits, module.group_size, module.sym, module.act_order};
+  }
+  return gptq::with_modules(section, names, linear);
+}
+
 }  // namespace
 
 Checkpoint open_gptq(const Source& source, const OpenOptions& options) {
@@ -254,6 +267,7 @@ const Format kGptqFormat = {
     .create = create,
     .packing = Packing::gptq,
     .configure = configure,
+    .extend = extend,
 };
 
 }  // namespace regauge

@@ -86,6 +86,20 @@ std::optional<Json> make_config(std::span<const QuantizableModule> modules) {
   return section;
 }
 
+Json with_modules(const Json& section, std::span<const QuantizableModule> added) {
+  const Config config(section, "config.json");
+  Json out = section;
+  for (const QuantizableModule& module : added) {
+    if (!module.settings) continue;
+    bool renamed = false;
+    const Override* override = config.find(module.path, renamed);
+    const auto& read = override != nullptr ? override->settings : config.global();
+    if (read != module.settings) out[module.path] = parameters(*module.settings, true);
+  }
+  check_meaning(out, added);
+  return out;
+}
+
 Json with_quantization(const Json& config, const std::optional<Json>& section) {
   Json out = safetensors::without_quantization(config);
   if (!section) return out;

@@ -22,6 +22,10 @@ struct QuantizableModule {
 /// each other. Sources: ml-explore/mlx-lm mlx_lm/utils.py, quantize_model and load_model.
 std::optional<Json> make_config(std::span<const QuantizableModule> modules);
 
+/// A section, of any writer, with overrides for those of `added` that it would take for something else; dense modules need
+/// none. Throws as make_config().
+Json with_modules(const Json& section, std::span<const QuantizableModule> added);
+
 /// A config.json with that section under both of mlx-lm's keys in the place of any other quantizer's; without a section, with
 /// neither.
 Json with_quantization(const Json& config, const std::optional<Json>& section);

@@ -207,19 +207,28 @@ class Reader {
   FindingTally tally_;
 };
 
-void configure(Json& config, std::span<const PackedModule> modules, std::string_view, std::vector<CarriedFile>&) {
-  std::vector<mlx::QuantizableModule> quantizable;
-  for (const PackedModule& module : modules) {
-    mlx::QuantizableModule& entry = quantizable.emplace_back();
-    entry.path = module.name;
-    if (!module.is_quantized) continue;
-    Settings settings{.bits = module.bits, .group_size = module.group_size};
-    for (const mlx::Mode mode : {mlx::Mode::mxfp4, mlx::Mode::mxfp8, mlx::Mode::nvfp4}) {
-      if (name(mode) == module.mode) settings.mode = mode;
-    }
-    entry.settings = settings;
+mlx::QuantizableModule quantizable(const PackedModule& module) {
+  mlx::QuantizableModule entry;
+  entry.path = module.name;
+  if (!module.is_quantized) return entry;
+  Settings settings{.bits = module.bits, .group_size = module.group_size};
+  for (const mlx::Mode mode : {mlx::Mode::mxfp4, mlx::Mode::mxfp8, mlx::Mode::nvfp4}) {
+    if (name(mode) == module.mode) settings.mode = mode;
   }
-  config = mlx::with_quantization(config, mlx::make_config(quantizable));
+  entry.settings = settings;
+  return entry;
+}
+
+void configure(Json& config, std::span<const PackedModule> modules, std::string_view, std::vector<CarriedFile>&) {
+  std::vector<mlx::QuantizableModule> all;
+  for (const PackedModule& module : modules) all.push_back(quantizable(module));
+  config = mlx::with_quantization(config, mlx::make_config(all));
+}
+
+Json extend(const Json& section, std::span<const PackedModule>, std::span<const PackedModule> added) {
+  std::vector<mlx::QuantizableModule> modules;
+  for (const PackedModule& module : added) modules.push_back(quantizable(module));
+  return mlx::with_modules(section, modules);
 }
 
 }  // namespace
@@ -256,6 +265,7 @@ const Format kMlxFormat = {
     .create = mlx::create_writer,
     .packing = Packing::mlx,
     .configure = configure,
+    .extend = extend,
 };
 
 }  // namespace regauge

@@ -79,20 +79,28 @@ class DirectoryWriter final : public Writer {
     std::vector<std::string_view> side_files(arrays.size());
     for (std::size_t i = 0; i < arrays.size(); ++i) side_files[i] = style_.side_file_of(arrays[i].name);
     // Nothing lies beside what is not there.
-    if (std::ranges::find(side_files, std::string_view()) == side_files.end()) side_files.assign(arrays.size(), {});
+    const bool alone = std::ranges::find(side_files, std::string_view()) == side_files.end();
+    if (alone && options_.kept.empty()) side_files.assign(arrays.size(), {});
     for (const std::string_view file : side_files) {
       if (!file.empty()) side_files_.emplace(file);
     }
-    places_ = cut_into_shards(arrays, side_files, options_.shard_bytes);
+    places_ = cut_into_shards(arrays, side_files, options_.new_file.empty() ? options_.shard_bytes : 0);
     std::size_t shards = 1;
     for (const Place& place : places_) shards = std::max(shards, place.shard + 1);
     std::vector<std::vector<ArrayPlan>> of_shard(shards + side_files_.size());
     std::vector<ArrayPlan> indexed;
-    std::vector<std::size_t> shard_of;
+    std::vector<std::string> shard_of;
+    std::size_t indexed_kept = 0;
+    for (const KeptFile& kept : options_.kept) {
+      if (!kept.is_indexed) continue;
+      ++indexed_kept;
+      indexed.insert(indexed.end(), kept.arrays.begin(), kept.arrays.end());
+      shard_of.resize(indexed.size(), kept.name);
+    }
     for (std::size_t i = 0; i < arrays.size(); ++i) {
       if (side_files[i].empty()) {
         indexed.push_back(arrays[i]);
-        shard_of.push_back(places_[i].shard);
+        shard_of.push_back(model_file(places_[i].shard, shards));
       } else {
         const auto before = std::distance(side_files_.begin(), side_files_.find(std::string(side_files[i])));
         const std::size_t file = shards + static_cast<std::size_t>(before);
@@ -102,14 +110,17 @@ class DirectoryWriter final : public Writer {
     }
     check_carried(shards);
     // The arrays first: a directory that holds any of them is known as a checkpoint by the next run.
+    for (const KeptFile& kept : options_.kept) keep(kept);
     for (std::size_t s = 0; s < of_shard.size(); ++s) {
       Shard& shard = *shards_.emplace_back(std::make_unique<Shard>());
-      shard.file = output_.make(s < shards ? shard_name(s, shards)
+      if (s < shards && of_shard[s].empty() && !options_.kept.empty()) continue;  // nothing new in the model itself
+      shard.file = output_.make(s < shards ? model_file(s, shards)
                                            : *std::next(side_files_.begin(), static_cast<std::ptrdiff_t>(s - shards)));
       shard.content.emplace(shard.file, lay_out(metadata, of_shard[s], style_.file));
       file_bytes_ += shard.content->file_bytes();
     }
-    if (shards > 1 || style_.indexes_one_file) write_text(kIndexName, index_text(indexed, shard_of, shards));
+    const std::size_t indexed_files = indexed_kept + (of_shard.front().empty() ? 0 : shards);
+    if (indexed_files > 1 || style_.indexes_one_file) write_text(kIndexName, index_text(indexed, shard_of));
     for (const CarriedFile& file : options_.files) carry(file);
   }
 
@@ -124,7 +135,9 @@ class DirectoryWriter final : public Writer {
   }
 
   void seal() override {
-    for (const auto& shard : shards_) shard->content->seal(options_.resume);
+    for (const auto& shard : shards_) {
+      if (shard->content) shard->content->seal(options_.resume);
+    }
   }
 
   void commit() override { output_.commit(); }
@@ -137,9 +150,25 @@ class DirectoryWriter final : public Writer {
     std::optional<PositionalFile> content;
   };
 
+  /// The file of the model's own arrays: one more beside those that are kept, else shards.
+  std::string model_file(std::size_t number, std::size_t shards) const {
+    return options_.new_file.empty() ? shard_name(number, shards) : options_.new_file;
+  }
+
+  void keep(const KeptFile& kept) {
+    if (options_.link_kept && output_.link(kept.name, kept.file->path())) {
+      file_bytes_ += kept.file->size();
+      return;
+    }
+    carry({kept.name, kept.file});
+  }
+
   /// Across shards; within one, lay_out() does it again.
-  static void check_names(std::span<const ArrayPlan> arrays) {
+  void check_names(std::span<const ArrayPlan> arrays) const {
     std::set<std::string_view> names;
+    for (const KeptFile& kept : options_.kept) {
+      for (const ArrayPlan& array : kept.arrays) names.insert(array.name);
+    }
     for (const ArrayPlan& array : arrays) {
       if (!names.insert(array.name).second) {
         throw Error(ErrorCode::invalid, "two arrays have this name").tensor(array.name);
@@ -150,7 +179,8 @@ class DirectoryWriter final : public Writer {
   void check_carried(std::size_t shards) const {
     std::set<std::string> taken = side_files_;
     taken.insert(kIndexName);
-    for (std::size_t s = 0; s < shards; ++s) taken.insert(shard_name(s, shards));
+    for (std::size_t s = 0; s < shards; ++s) taken.insert(model_file(s, shards));
+    for (const KeptFile& kept : options_.kept) taken.insert(kept.name);
     for (const CarriedFile& file : options_.files) {
       if (taken.contains(file.name)) {
         throw Error(ErrorCode::invalid, "the file '{}' would take the place of the arrays", file.name)
@@ -159,12 +189,11 @@ class DirectoryWriter final : public Writer {
     }
   }
 
-  std::string index_text(std::span<const ArrayPlan> arrays, const std::vector<std::size_t>& shard_of,
-                         std::size_t shards) const {
-    std::map<std::string, std::size_t> sorted;
+  std::string index_text(std::span<const ArrayPlan> arrays, const std::vector<std::string>& shard_of) const {
+    std::map<std::string, std::string> sorted;
     for (std::size_t i = 0; i < arrays.size(); ++i) sorted.emplace(arrays[i].name, shard_of[i]);
     Json::object_t weight_map;  // appended to, because each look-up of Json is linear
-    for (const auto& [name, shard] : sorted) weight_map.emplace_back(name, shard_name(shard, shards));
+    for (const auto& [name, shard] : sorted) weight_map.emplace_back(name, shard);
     Json metadata = Json::object();
     metadata["total_size"] = total_bytes(arrays);
     if (style_.count_parameters != nullptr) {

@@ -159,30 +159,6 @@ Json text_config(const HfSource& source) {
   return text;
 }
 
-Json vision_config(const VisionConfig& vision, bool moe) {
-  Json json = Json::object();
-  json["deepstack_visual_indexes"] = Json::array();
-  json["depth"] = vision.depth;
-  json["hidden_act"] = "gelu_pytorch_tanh";
-  json["hidden_size"] = vision.hidden;
-  // The converter's int(sqrt(positions) * patch) gives the size where the configuration has none, as published ones.
-  const auto side = std::sqrt(static_cast<double>(vision.positions)) * static_cast<double>(vision.patch);
-  if (vision.image_size && *vision.image_size != static_cast<std::int64_t>(side)) {
-    json["image_size"] = *vision.image_size;
-  }
-  json["in_channels"] = vision.channels;
-  json["initializer_range"] = 0.02;
-  json["intermediate_size"] = vision.intermediate;
-  json["model_type"] = moe ? "qwen3_5_moe" : "qwen3_5";
-  json["num_heads"] = vision.heads;
-  json["num_position_embeddings"] = vision.positions;
-  json["out_hidden_size"] = vision.out_hidden;
-  json["patch_size"] = vision.patch;
-  json["spatial_merge_size"] = vision.merge;
-  json["temporal_patch_size"] = kTemporalPatch;
-  return json;
-}
-
 /// Puts the id of an added token, which only its text tells.
 void put_token_id(const HfSource& source, std::string_view key, std::string_view text, Json& root, Findings& findings) {
   if (const auto id = source.added_id(text)) {
@@ -228,7 +204,7 @@ Json nested_config(const HfSource& source, Findings& findings) {
   root["tie_word_embeddings"] = config.tied;
   root["transformers_version"] = kTransformers;
   put_token_id(source, "video_token_id", "<|video_pad|>", root, findings);
-  if (source.vision != nullptr) root["vision_config"] = vision_config(*source.vision, config.moe);
+  if (source.vision != nullptr) root["vision_config"] = hf_vision_config(*source.vision, config.moe);
   put_token_id(source, "vision_end_token_id", "<|vision_end|>", root, findings);
   put_token_id(source, "vision_start_token_id", "<|vision_start|>", root, findings);
   return root;
@@ -262,6 +238,30 @@ void note_config_guesses(const HfSource& source, Findings& findings) {
 }
 
 }  // namespace
+
+Json hf_vision_config(const VisionConfig& vision, bool moe) {
+  Json json = Json::object();
+  json["deepstack_visual_indexes"] = Json::array();
+  json["depth"] = vision.depth;
+  json["hidden_act"] = "gelu_pytorch_tanh";
+  json["hidden_size"] = vision.hidden;
+  // The converter's int(sqrt(positions) * patch) gives the size where the configuration has none, as published ones.
+  const auto side = std::sqrt(static_cast<double>(vision.positions)) * static_cast<double>(vision.patch);
+  if (vision.image_size && *vision.image_size != static_cast<std::int64_t>(side)) {
+    json["image_size"] = *vision.image_size;
+  }
+  json["in_channels"] = vision.channels;
+  json["initializer_range"] = 0.02;
+  json["intermediate_size"] = vision.intermediate;
+  json["model_type"] = moe ? "qwen3_5_moe" : "qwen3_5";
+  json["num_heads"] = vision.heads;
+  json["num_position_embeddings"] = vision.positions;
+  json["out_hidden_size"] = vision.out_hidden;
+  json["patch_size"] = vision.patch;
+  json["spatial_merge_size"] = vision.merge;
+  json["temporal_patch_size"] = kTemporalPatch;
+  return json;
+}
 
 std::string_view architecture_of(const Config& config) { return config.moe ? "qwen35moe" : "qwen35"; }
 

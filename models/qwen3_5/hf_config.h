@@ -41,6 +41,9 @@ struct HfSource {
   Json end_ids() const;
 };
 
+/// `vision_config` of a tower.
+Json hf_vision_config(const VisionConfig& vision, bool moe);
+
 /// config.json in the order of the published ones.
 Json hf_config(const HfSource& source, Findings& findings);
 

@@ -296,6 +296,15 @@ std::string claimed_name(const Json& config) {
 
 }  // namespace
 
+VisionFiles vision_files(const Checkpoint& mmproj, bool moe, Findings& findings) {
+  if (mmproj.metadata.get_string("general.architecture") != "clip" || !is_own_tower(mmproj))
+    throw Error(ErrorCode::invalid, "no vision tower of Qwen3.5").at(mmproj.path);
+  const VisionConfig tower = *config_from_gguf(mmproj, "clip").vision;
+  VisionFiles out{hf_vision_config(tower, moe), {}};
+  append_processor_files(tower, mmproj, out.files, findings);
+  return out;
+}
+
 std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint) {
   if (checkpoint.dialect == Dialect::gguf) {
     const MetaValue* value = checkpoint.metadata.find("general.architecture");
