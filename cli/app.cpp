@@ -47,6 +47,7 @@ void add_subcommands(CLI::App& app, Command& chosen) {
   add_inspect(app, chosen);
   add_convert(app, chosen);
   add_diff(app, chosen);
+  add_graft(app, chosen);
   add_verify(app, chosen);
   add_checksum(app, chosen);
   add_formats(app, chosen);

@@ -260,6 +260,8 @@ class Adapter {
     assemblies_.emplace_back().reserve(checkpoint.tensors.size());
     for (const Tensor& tensor : checkpoint.tensors) {
       auto assembly = architecture.parse(checkpoint.dialect, tensor.name, tensor.shape);
+      const std::optional<Component>& only = sources_[source].only;
+      if (only && (!assembly || assembly->pieces.empty() || assembly->pieces.front().slot.component != *only)) continue;
       if (!assembly) {
         dropping_.foreign(tensor);
         continue;
@@ -288,7 +290,7 @@ class Adapter {
 
   /// Act-order that a reordering of the MLP's inner dimension takes away, where the target has no index for it.
   void fold() {
-    if (dialect_ == Dialect::hf || !options_.fold || options_.dense) return;
+    if (dialect_ == Dialect::hf || !options_.fold || options_.as_stored || options_.dense) return;
     std::map<Slot, const Tensor*> whole;
     for (const auto& [slot, found] : slots_) {
       if (found.assembly->pieces.size() == 1) whole.emplace(slot, found.tensor);
@@ -305,7 +307,7 @@ class Adapter {
     const View stored = architecture.stored_convention(slot);
     const auto undo = inverse(stored);
     if (!undo) throw Error(ErrorCode::internal, "a convention that drops rows").tensor(found.tensor->name);
-    View convention = names_.convention(dialect_, slot);
+    View convention = options_.as_stored ? names_.stored_convention(slot) : names_.convention(dialect_, slot);
     if (const View folded = fold_view(names_, orders_, slot); !folded.is_identity())
       convention = compose(folded, convention, canonical.rows(), canonical.columns());
 
@@ -341,6 +343,7 @@ class Adapter {
   /// Takes the piece from the values that the source carries for the way back, where it does.
   void restore(const Checkpoint& checkpoint, const View& stored, const View& convention, TargetPiece& piece) {
     if (checkpoint.dialect != Dialect::gguf || stored.elementwise == Elementwise::none) return;
+    if (piece.view.is_identity()) return;  // what it would be made into is there already
     auto original = restore_original(checkpoint, *piece.tensor, piece.canonical, stored);
     if (!original) return;
     result_.restored.push_back(std::move(original));
@@ -484,12 +487,26 @@ Target as_it_is(const Tensor& tensor) {
   return target;
 }
 
+Adaptation adapt_factors(const OpenedPath& path, Dialect dialect, const ConvertOptions& options) {
+  Adaptation result;
+  result.outputs.push_back({OutputKind::model, {}});
+  result.factor_form = factor_form(dialect, *path.checkpoint, options);
+  Corrections corrections(options, result.factor_form, result);
+  for (const Tensor& tensor : path.checkpoint->tensors) {
+    TargetPiece piece = as_it_is(tensor).pieces.front();
+    corrections.take(piece, tensor.name, true);
+  }
+  corrections.finish();
+  return result;
+}
+
 Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names, Dialect dialect,
                  const ConvertOptions& options) {
   const Checkpoint& first = *sources.front().checkpoint;
   // An adapter file holds factors of weights, not weights, and does not tell the sizes that names are checked against.
   const bool known = names != nullptr && first.metadata.get_string("general.type") != "adapter";
   const bool same_dialect = sources.size() == 1 && first.dialect == dialect && !options.separate_mtp &&
+                            !options.as_stored &&
                             !(known && takes_experts_apart(options) && names->heads().experts > 0);
   Adaptation result;
   if (same_dialect || !known) {

@@ -78,10 +78,14 @@ struct Adaptation {
 struct OpenedPath {
   const Checkpoint* checkpoint = nullptr;
   const Architecture* architecture = nullptr;  ///< null when it is not known
+  std::optional<Component> only = {};          ///< take nothing but this part of it
 };
 
 /// A target that is one whole tensor under its own name and shape, which must outlive it.
 Target as_it_is(const Tensor& tensor);
+
+/// The low-rank factors of a checkpoint as targets in `dialect`, its own: in its model output, or an adapter of a GGUF.
+Adaptation adapt_factors(const OpenedPath& path, Dialect dialect, const ConvertOptions& options);
 
 /// Maps every tensor of `sources`, together one model, to arrays in `dialect`, named by `names`. Without an architecture, or when the source speaks the dialect
 /// already, names and shapes stay as they are. Throws Error{refused} with the offenders when tensors would be lost that

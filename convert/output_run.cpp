@@ -68,6 +68,9 @@ std::unique_ptr<Writer> OutputRuns::create(std::size_t output, const WriteOption
   options.directory = planned.directory;
   options.shard_bytes = options_.shard_bytes;
   options.files = planned.files;
+  options.kept = planned.kept;
+  options.new_file = planned.new_file;
+  options.link_kept = options_.link_kept;
   return find_format(plan_.format)->create(planned.path, options);
 }
 

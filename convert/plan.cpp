@@ -112,22 +112,6 @@ void measure_corrections(std::vector<LeftOut>& left_out, const ConvertOptions& o
   });
 }
 
-void check_required(const Plan& plan, Fidelity required) {
-  std::vector<std::string> offenders;
-  for (const PlannedOutput& output : plan.outputs) {
-    for (const Step& step : output.steps) {
-      if (step.fidelity > required) {
-        offenders.push_back(
-            fmt::format("{}: {}{}{}", step.name, name(step.fidelity), step.reason.empty() ? "" : ", ", step.reason));
-      }
-    }
-  }
-  for (const LeftOut& left : plan.left_out) offenders.push_back(left.name + ": left_out, " + left.reason);
-  if (!offenders.empty()) {
-    throw refusal(fmt::format("--require {} does not hold", name(required)), offenders, "nothing was written");
-  }
-}
-
 /// The configuration and the tensors disagree about the MTP layer: what is written goes by the tensors, and says so.
 void note_absent_mtp(const Checkpoint& source, const Architecture* architecture, const Adaptation& adapted,
                      const ConvertOptions& options, Findings& findings) {
@@ -156,7 +140,33 @@ void note_asymmetric_v1(const PlannedOutput& output, const ConvertOptions& optio
        "", first->name});
 }
 
-/// Arrays that a convention changes beyond return go along as they were, in keys that loaders ignore.
+}  // namespace
+
+void check_required(const Plan& plan, Fidelity required) {
+  std::vector<std::string> offenders;
+  for (const PlannedOutput& output : plan.outputs) {
+    for (const Step& step : output.steps) {
+      if (step.fidelity > required) {
+        offenders.push_back(
+            fmt::format("{}: {}{}{}", step.name, name(step.fidelity), step.reason.empty() ? "" : ", ", step.reason));
+      }
+    }
+  }
+  for (const LeftOut& left : plan.left_out) offenders.push_back(left.name + ": left_out, " + left.reason);
+  if (!offenders.empty()) {
+    throw refusal(fmt::format("--require {} does not hold", name(required)), offenders, "nothing was written");
+  }
+}
+
+void refuse_offenders(std::string_view format, const std::vector<std::string>& offenders) {
+  if (offenders.empty()) return;
+  throw refusal(
+      fmt::format("no {} encoding holds these tensors to the bit", format), offenders,
+      "--allow rounded keeps codes and rounds scales or offsets where that is enough; --allow requantized gives "
+      "them new codes of one bit more; --allow dense stores them as F32 (exact, larger); --recipe names an "
+      "encoding for each; --dense f32|bf16|f16 decodes every quantized tensor");
+}
+
 void keep_originals(const OpenedPath& source, const PlannedOutput& output, Metadata& keys) {
   if (source.checkpoint->dialect == Dialect::gguf) return;
   for (const Target& target : output.targets) {
@@ -174,6 +184,8 @@ void keep_originals(const OpenedPath& source, const PlannedOutput& output, Metad
     keys.set(original_type_key(piece.canonical), std::string(name(dense->dtype)));
   }
 }
+
+namespace {
 
 Metadata metadata_of(std::span<const OpenedPath> sources, const PlannedOutput& output, const Adaptation& adapted,
                      const Format& format, const ConvertOptions& options, Findings& findings) {
@@ -280,13 +292,7 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
     plan_steps(output, *format, options, assigner.decide(output.targets, context), offenders);
   }
   assigner.note_unused(plan.findings);
-  if (!offenders.empty()) {
-    throw refusal(
-        fmt::format("no {} encoding holds these tensors to the bit", format->name), offenders,
-        "--allow rounded keeps codes and rounds scales or offsets where that is enough; --allow requantized gives "
-        "them new codes of one bit more; --allow dense stores them as F32 (exact, larger); --recipe names an "
-        "encoding for each; --dense f32|bf16|f16 decodes every quantized tensor");
-  }
+  refuse_offenders(format->name, offenders);
   for (PlannedOutput& output : plan.outputs) {
     output.metadata = metadata_of(sources, output, adapted, *format, options, plan.findings);
     note_asymmetric_v1(output, options, plan.findings);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -51,7 +52,9 @@ struct PlannedOutput {
   bool directory = false;
   Metadata metadata;
   std::vector<CarriedFile> files;  ///< of a directory
-  std::vector<Target> targets;     ///< one for each step; makers point into it
+  std::vector<KeptFile> kept;      ///< files of arrays that it takes over; then what is new goes to `new_file`
+  std::string new_file;
+  std::vector<Target> targets;  ///< one for each step; makers point into it
   std::vector<Step> steps;
 
   std::uint64_t data_bytes() const;
@@ -79,6 +82,15 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
                      const ConvertOptions& options);
 Plan plan_conversion(const Checkpoint& source, const Architecture* architecture, const std::filesystem::path& target,
                      const ConvertOptions& options);
+
+/// Throws Error{refused} naming `offenders` and the ways out; nothing when there are none.
+void refuse_offenders(std::string_view format, const std::vector<std::string>& offenders);
+
+/// Throws Error{refused} when anything of `plan` would arrive less well than `required`.
+void check_required(const Plan& plan, Fidelity required);
+
+/// Adds the values of arrays that a convention changes beyond return to the keys of a GGUF file (models/original_values.h).
+void keep_originals(const OpenedPath& source, const PlannedOutput& output, Metadata& keys);
 
 /// Where an output of that kind goes beside the model: d/NAME.gguf, d/mmproj-NAME.gguf ...
 std::filesystem::path output_path(const std::filesystem::path& target, OutputKind kind);

@@ -47,6 +47,16 @@ std::string corrections_text(const std::vector<LeftOut>& left_out) {
   return table.text(2);
 }
 
+/// Files that an output takes over.
+std::string kept_text(const PlannedOutput& output) {
+  std::string out;
+  for (const KeptFile& kept : output.kept) {
+    out += fmt::format("  kept as it is: {} ({} arrays, {})\n", printable(kept.name), format_count(kept.arrays.size()),
+                       format_bytes(kept.file->size()));
+  }
+  return out;
+}
+
 std::string left_out_text(const std::vector<LeftOut>& left_out) {
   std::map<std::string, std::vector<std::string>> by_reason;
   for (const LeftOut& left : left_out) by_reason[left.reason].push_back(left.name);
@@ -166,8 +176,9 @@ std::string render_plan(const Checkpoint& source, const Plan& plan) {
       table.add({printable(step.name), to_string(step.shape), step.source_encoding, step.encoding,
                  std::string(name(step.route)), std::string(name(step.fidelity)), step.reason});
     }
-    out +=
-        table.text() + fmt::format("{}; {:.3f} bits per weight\n", counts_by_fidelity(counts), bits_per_weight(output));
+    out += table.text() +
+           fmt::format("{}; {:.3f} bits per weight\n", counts_by_fidelity(counts), bits_per_weight(output)) +
+           kept_text(output);
   }
   return out + left_out_text(plan.left_out);
 }
@@ -194,7 +205,7 @@ std::string render_report(const Checkpoint& source, const Plan& plan, const Repo
       const auto& [route, from, to, fidelity] = group;
       table.add({format_count(count), from, to, std::string(name(route)), std::string(name(fidelity))});
     }
-    out += table.text(2);
+    out += table.text(2) + kept_text(output);
     if (std::ranges::any_of(result.steps, [](const StepResult& s) { return s.checked != Checked::no; })) {
       out += tensors_text(output, result);
     }
@@ -233,6 +244,13 @@ Json convert_to_json(const Checkpoint& source, const Plan& plan, const Report* r
     entry["data_bytes"] = output.data_bytes();
     entry["bits_per_weight"] = bits_per_weight(output);
     if (report != nullptr) entry["file_bytes"] = report->outputs[o].file_bytes;
+    if (!output.kept.empty()) {
+      entry["kept"] = Json::array();
+      for (const KeptFile& kept : output.kept) {
+        entry["kept"].push_back(
+            {{"file", json_text(kept.name)}, {"arrays", kept.arrays.size()}, {"bytes", kept.file->size()}});
+      }
+    }
     entry["tensors"] = Json::array();
     for (std::size_t s = 0; s < output.steps.size(); ++s) {
       entry["tensors"].push_back(
