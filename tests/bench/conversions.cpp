@@ -154,6 +154,13 @@ class Bench {
       }
     }
     print(row, bytes_of(source), bytes_of(target), copied, flushed, converted, reference);
+    if (row.file_type) {
+      const bool equal =
+          std::system(fmt::format("cmp -s '{}' '{}'", target.string(), (options_.folder / "reference.gguf").string())
+                          .c_str()) == 0;
+      fmt::print("{:28} {} llama.cpp's file\n", "", equal ? "byte for byte" : "other bytes than");
+      fs::remove(options_.folder / "reference.gguf");
+    }
     fs::remove_all(target);
   }
 
@@ -183,14 +190,13 @@ class Bench {
   }
 
   Measured quantize(const fs::path& from, const fs::path& to, const std::string& type) const {
-    const auto measured = measure([&] {
+    fs::remove(to);
+    return measure([&] {
       return regauge::testing::oracle_quantize(from, to, regauge::testing::oracle_file_type(type),
                                                {.threads = options_.threads})
                  ? 0
                  : 1;
     });
-    fs::remove(to);
-    return measured;
   }
 
   static void keep_better(Measured& best, const Measured& now) {
@@ -225,6 +231,15 @@ std::vector<Row> repacks() {
   };
 }
 
+/// Out of one BF16 file, by regauge and by llama_model_quantize with as many threads.
+std::vector<Row> quantizations() {
+  std::vector<Row> rows;
+  for (const char* type : {"Q8_0", "Q4_0", "Q6_K", "Q4_K_M"}) {
+    rows.push_back({std::string("BF16 GGUF -> ") + type, "bf16.gguf", "a.gguf", {"--recipe", type}, type});
+  }
+  return rows;
+}
+
 Options parse(int argc, char** argv) {
   Options options;
   for (int i = 1; i + 1 < argc; i += 2) {
@@ -256,6 +271,7 @@ int main(int argc, char** argv) try {
   bench.make_sources();
   Bench::print_head();
   for (const Row& row : repacks()) bench.run(row);
+  for (const Row& row : quantizations()) bench.run(row);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "{}\nusage: {} [--megabytes 1600] [--threads 2] [--repeats 3] [--folder DIR] [--only TEXT]\n",
