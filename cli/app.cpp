@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/shell.h"
 #include "base/text.h"
 #include "cli/terminal.h"
 
@@ -18,24 +19,6 @@ namespace {
 /// What the program was started with, and what it says after an error: the process has one of each.
 std::vector<std::string> command_line;
 std::string way_out;
-
-/// One word of a shell's command line, by quotes where it needs them; control characters as $'\x1b', so that a name cannot
-/// play with the terminal it is shown on.
-std::string shell_quoted(const std::string& word) {
-  constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-";
-  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
-  if (printable(word) != word) {
-    std::string out = "$'";
-    for (const char c : word) {
-      const auto byte = static_cast<unsigned char>(c);
-      out += kPlain.find(c) != std::string_view::npos ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
-    }
-    return out + "'";
-  }
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
 
 /// The message of a failure and what else there is to say.
 void complain_of(std::string_view message) noexcept {
@@ -50,6 +33,7 @@ void add_subcommands(CLI::App& app, Command& chosen) {
   add_graft(app, chosen);
   add_verify(app, chosen);
   add_checksum(app, chosen);
+  add_doctor(app, chosen);
   add_formats(app, chosen);
 }
 
@@ -97,7 +81,7 @@ std::string command_line_with(std::string_view subcommand, std::string_view flag
   bool added = false;
   for (const std::string& word : command_line) {
     if (word == flag) continue;
-    out += (out.empty() ? "" : " ") + shell_quoted(word);
+    out += (out.empty() ? "" : " ") + shell_word(word);
     if (!added && word == subcommand) {
       out += " " + std::string(flag);
       added = true;

@@ -25,6 +25,7 @@ void add_verify(CLI::App& app, Command& chosen);
 void add_diff(CLI::App& app, Command& chosen);
 void add_checksum(CLI::App& app, Command& chosen);
 void add_graft(CLI::App& app, Command& chosen);
+void add_doctor(CLI::App& app, Command& chosen);
 void add_formats(CLI::App& app, Command& chosen);
 
 /// Text that follows the message of the failure that is under way: the way out.

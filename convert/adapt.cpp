@@ -440,6 +440,17 @@ class Adapter {
   std::map<Slot, DType> usual_;
 };
 
+/// The shape in which `dialect` has a dense tensor that holds the same bytes in another one: a convolution of the other
+/// ecosystem's axis order, in a checkpoint that otherwise keeps the dialect's conventions.
+std::optional<Shape> shape_in_dialect(const Architecture& architecture, Dialect dialect, const Slot& slot,
+                                      const Tensor& tensor) {
+  if (tensor.shape.rank() != 3 || !std::holds_alternative<Dense>(tensor.encoding)) return std::nullopt;
+  const auto place = architecture.place(dialect, slot);
+  if (!place || place->shape.rank() != 3 || place->shape.elements() != tensor.shape.elements()) return std::nullopt;
+  const bool conventional = architecture.stored_convention(slot) == architecture.convention(dialect, slot);
+  return conventional && place->shape.dims[0] == tensor.shape.dims[0] ? std::optional(place->shape) : std::nullopt;
+}
+
 /// One source whose tensors keep their names and shapes.
 Adaptation keep_names(const OpenedPath& path, Dialect dialect, const ConvertOptions& options) {
   Adaptation result;
@@ -451,12 +462,17 @@ Adaptation keep_names(const OpenedPath& path, Dialect dialect, const ConvertOpti
     target.is_linear = std::holds_alternative<Grouped>(tensor.encoding);
     const auto assembly =
         path.architecture == nullptr ? std::nullopt : path.architecture->parse(dialect, tensor.name, tensor.shape);
+    if (path.architecture != nullptr && !assembly && options.drop_foreign) {
+      dropping.foreign(tensor);
+      continue;
+    }
     if (assembly && !assembly->pieces.empty()) {
       const Slot& slot = assembly->pieces.front().slot;
       if (dropping.drops(slot, tensor)) continue;
       target.component = slot.component;
       target.is_linear = target.is_linear || path.architecture->is_linear(slot);
       target.required = path.architecture->required_dtype(dialect, slot);
+      if (const auto shape = shape_in_dialect(*path.architecture, dialect, slot, tensor)) target.shape = *shape;
       if (slot.component == Component::mtp) result.mtp_layers = std::max(result.mtp_layers, slot.layer + 1);
       if (assembly->pieces.size() == 1) target.pieces.front().canonical = path.architecture->canonical_name(slot);
     }

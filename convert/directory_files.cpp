@@ -85,6 +85,15 @@ std::string config_text(const Json& config, Dialect dialect) {
   return render_json(sorted, 4);
 }
 
+/// Says in a config.json that announces MTP layers, or should, how many there are.
+void announce_mtp(int layers, Json& config) {
+  constexpr const char* kKey = "mtp_num_hidden_layers";
+  const bool nested = config.contains("text_config") && config["text_config"].is_object();
+  Json& text = nested ? config["text_config"] : config;
+  Json& holder = !text.contains(kKey) && config.contains(kKey) ? config : text;
+  if (layers > 0 || holder.contains(kKey)) holder[kKey] = layers;
+}
+
 }  // namespace
 
 DirectoryFiles collect_directory_files(std::span<const OpenedPath> sources, Dialect dialect, int mtp_layers,
@@ -107,6 +116,9 @@ DirectoryFiles collect_directory_files(std::span<const OpenedPath> sources, Dial
     }
   }
   if (options.assets) take_assets(*options.assets, out);
+  // An absent layer may yet be grafted in, unless it was told to stay out; one that is there is announced in any case.
+  const bool told = mtp_layers > 0 || options.drop_mtp;
+  if (out.config && told && sources.front().architecture != nullptr) announce_mtp(mtp_layers, *out.config);
   return out;
 }
 

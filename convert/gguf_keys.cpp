@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "convert/importance.h"
 #include "convert/recipe/recipe.h"
+#include "models/gguf_key_types.h"
 
 namespace regauge {
 namespace {
@@ -61,8 +62,51 @@ Metadata adapter_keys(const Checkpoint& source, const ConvertOptions& options) {
   return keys;
 }
 
-Metadata carried_over(const Checkpoint& source, const PlannedOutput& output, const ConvertOptions& options) {
+/// Counts the MTP blocks that are written instead of those that the source announced, which no loader forgives.
+void announce_mtp(const std::string& prefix, int layers, Metadata& keys) {
+  const auto blocks = keys.get_uint(prefix + ".block_count");
+  const std::uint64_t announced = keys.get_uint(prefix + ".nextn_predict_layers").value_or(0);
+  const auto written = static_cast<std::uint64_t>(layers);
+  if (!blocks || *blocks < announced || announced == written) return;
+  const std::uint64_t total = *blocks - announced + written;
+  keys.set(prefix + ".block_count", static_cast<std::uint32_t>(total));
+  if (written == 0) {
+    keys.erase(prefix + ".nextn_predict_layers");
+  } else {
+    keys.set(prefix + ".nextn_predict_layers", static_cast<std::uint32_t>(written));
+  }
+  const std::string recurrent = prefix + ".attention.recurrent_layers";
+  if (const MetaArray* flags = keys.get_array(recurrent)) {
+    MetaArray resized = *flags;
+    std::visit([total](auto& values) { values.resize(static_cast<std::size_t>(total)); }, resized.values);
+    keys.set(recurrent, std::move(resized));
+  }
+}
+
+/// Numbers in types that llama.cpp refuses, in the right ones.
+void correct_types(const std::string& prefix, Metadata& keys) {
+  std::vector<Metadata::Entry> corrected;
+  for (const auto& [key, value] : keys.entries()) {
+    const auto type = gguf_key_type(prefix, key);
+    if (!type || type_of(value) == *type) continue;
+    if (auto right = as_key_type(value, *type)) corrected.emplace_back(key, *std::move(right));
+  }
+  for (auto& [key, value] : corrected) keys.set(key, std::move(value));
+}
+
+/// The rules of a model's keys that we know of, broken by whoever wrote the source.
+void mend_model_keys(const Architecture* architecture, int mtp_layers, Metadata& keys) {
+  if (architecture == nullptr || architecture->layers() == 0) return;
+  const std::string prefix = keys.get_string("general.architecture").value_or("");
+  correct_types(prefix, keys);
+  announce_mtp(prefix, mtp_layers, keys);
+}
+
+Metadata carried_over(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
+                      int mtp_layers, const ConvertOptions& options) {
   Metadata keys = source.metadata;
+  if (output.kind == OutputKind::model || output.kind == OutputKind::mtp)
+    mend_model_keys(architecture, mtp_layers, keys);
   for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) keys.erase(key);
   if (changes_encodings(output) || (options.recipe != nullptr && options.recipe->mixture != nullptr)) {
     keys.set("general.quantization_version", std::uint32_t{2});
@@ -106,7 +150,7 @@ std::string title_from_path(const std::filesystem::path& path) {
 Metadata gguf_keys(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
                    int mtp_layers, const ConvertOptions& options, Findings& findings) {
   if (source.dialect == Dialect::gguf && output.kind == OutputKind::adapter) return adapter_keys(source, options);
-  if (source.dialect == Dialect::gguf) return carried_over(source, output, options);
+  if (source.dialect == Dialect::gguf) return carried_over(source, architecture, output, mtp_layers, options);
   if (architecture == nullptr) throw Error(ErrorCode::internal, "GGUF keys of an unknown architecture");
   GgufFacts facts;
   facts.name = options.model_name.empty() ? title_from_path(source.path) : options.model_name;

@@ -1,0 +1,58 @@
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "cli/app.h"
+#include "cli/interrupt.h"
+#include "cli/terminal.h"
+#include "verify/doctor.h"
+#include "verify/render_doctor.h"
+
+namespace regauge::cli {
+namespace {
+
+struct DoctorArguments {
+  std::string path;
+  int threads = 0;
+  bool json = false;
+  bool quiet = false;
+};
+
+int run_doctor(const DoctorArguments& arguments) {
+  const std::atomic<bool>& interrupted = catch_interrupts();
+  Diagnosis diagnosis;
+  {
+    PercentLine line("decoding " + arguments.path, !arguments.quiet && !arguments.json);
+    diagnosis = diagnose(arguments.path,
+                         {.threads = arguments.threads,
+                          .progress = [&](std::uint64_t done, std::uint64_t total) { line.update(done, total); },
+                          .cancel = &interrupted});
+  }
+  if (arguments.json) {
+    print(diagnosis_to_json(diagnosis).dump(2) + "\n");
+  } else if (!arguments.quiet) {
+    print(render_diagnosis(diagnosis));
+  }
+  return diagnosis.healthy() ? kExitYes : kExitNo;
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Command& chosen) {
+  auto arguments = std::make_shared<DoctorArguments>();
+  CLI::App* command =
+      app.add_subcommand("doctor", "Find known faults, what they break, and the command that mends them");
+  command->add_option("PATH", arguments->path, "Checkpoint: a directory or a file")->required();
+  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
+      ->check(CLI::Range(1, 1024));
+  command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
+  command->add_flag("-q,--quiet", arguments->quiet, "Print nothing: the exit status is the answer");
+  command->footer(
+      "Exit status: 0 healthy, 1 something is wrong, 2 PATH is no checkpoint at all.\n"
+      "Examples:\n"
+      "  regauge doctor samples/qwen35-bf16-tiny\n"
+      "  regauge doctor samples/qwen35-tiny-mtp.gguf --json");
+  command->callback([&chosen, arguments] { chosen = [arguments] { return run_doctor(*arguments); }; });
+}
+
+}  // namespace regauge::cli

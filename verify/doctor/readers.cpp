@@ -1,0 +1,124 @@
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
+#include "base/text.h"
+#include "verify/doctor/chart.h"
+
+namespace regauge::doctor {
+namespace {
+
+/// How a finding of a reader, of inspect or of `verify A` is mended.
+enum class Way : std::uint8_t {
+  rewrite,  ///< the same format written anew
+  assets,   ///< configuration and tokenizer from the original
+  foreign,  ///< what the architecture does not know left out
+  nothing,  ///< the numbers are not there
+};
+
+struct Known {
+  std::string_view code;
+  Way way;
+  std::string_view effect;
+};
+
+constexpr std::string_view kNothing = "no command mends this: get the original, or convert it again";
+
+/// Findings that mean a fault. Everything else that readers and inspect say is a remark.
+constexpr std::array kKnown{
+    Known{"index-wrong-shard", Way::rewrite, "writes an index that is true"},
+    Known{"index-tensor-unlisted", Way::rewrite, "writes an index that is true"},
+    Known{"shard-unlisted", Way::rewrite, "writes one index over all arrays"},
+    Known{"gptq-zeros-mislabelled", Way::rewrite, "stores the zero points as the label says"},
+    Known{"gptq-zeros-mixed", Way::rewrite, "stores all zero points by one convention"},
+    Known{"gptq-rule-unused", Way::rewrite, "writes rules from the tensors that are there"},
+    Known{"gptq-excluded-quantized", Way::rewrite, "writes rules from the tensors that are there"},
+    Known{"gptq-bits-mismatch", Way::rewrite, "writes rules from the tensors that are there"},
+    Known{"gptq-group-mismatch", Way::rewrite, "writes rules from the tensors that are there"},
+    Known{"gptq-format-planar", Way::rewrite, "says gptq_p, which the words are"},
+    Known{"gptq-config-missing", Way::rewrite, "writes a quantization config from the shapes"},
+    Known{"gptq-head-dense", Way::rewrite, "says that the head is dense"},
+    Known{"mlx-config-missing", Way::rewrite, "writes a quantization section from the shapes"},
+    Known{"mlx-scales-missing", Way::nothing, kNothing},
+    Known{"mlx-width-unknown", Way::nothing, kNothing},
+    Known{"alignment-not-32", Way::rewrite, "lays the tensors out at multiples of 32"},
+    Known{"config-malformed", Way::assets, "takes config.json from the original"},
+    Known{"tensor-missing", Way::nothing, kNothing},
+    Known{"tensor-wrong-shape", Way::nothing, kNothing},
+    Known{"tensor-repeated", Way::nothing, kNothing},
+    Known{"not-finite", Way::nothing, kNothing},
+    Known{"data-unread", Way::nothing, kNothing},
+    Known{"container-part-damaged", Way::nothing, kNothing},
+};
+
+Cure cure_of(const Known& known, const Chart& chart, bool gguf) {
+  std::string effect(known.effect);
+  switch (known.way) {
+    case Way::rewrite: return chart.rewrite(std::move(effect));
+    // The keys of a GGUF file are its configuration.
+    case Way::assets:
+      return gguf ? Chart::no_command(std::string(kNothing))
+                  : chart.rewrite(std::move(effect), {"--assets", "ORIGINAL"});
+    case Way::foreign: return chart.rewrite(std::move(effect), {"--drop", "foreign"});
+    case Way::nothing: break;
+  }
+  return Chart::no_command(std::move(effect));
+}
+
+/// Who minds: most faults are those of whoever loads the format; a few are seen by one alone.
+std::vector<Loader> breaks_of(std::string_view code, const Chart& chart) {
+  // vLLM's Marlin kernels take the middle for granted and never look at zero points of symmetric models; others do.
+  if (code.starts_with("gptq-zeros-")) return {Loader::gptqmodel, Loader::vllm, Loader::llama_cpp};
+  return chart.loaders();
+}
+
+/// llama.cpp counts: one tensor more than it asked for, and it refuses the file.
+void judge_unknown(const Patient& patient, Findings& findings, Chart& chart) {
+  const bool gguf = patient.checkpoint.dialect == Dialect::gguf;
+  const bool counted = gguf && patient.report.completeness && !patient.report.completeness->unknown.empty();
+  if (!counted) return;
+  std::vector<std::string> names;
+  for (const std::size_t tensor : patient.report.completeness->unknown)
+    names.push_back(patient.checkpoint.tensors[tensor].name);
+  std::erase_if(findings, [](const Finding& finding) { return finding.code == "tensor-unknown"; });
+  const bool mtp =
+      std::ranges::any_of(chart.ailments(), [](const Ailment& one) { return one.finding.code == "mtp-undeclared"; });
+  if (mtp) return;  // told already
+  chart.fault("tensor-extra",
+              fmt::format("{} that the architecture does not ask for: {}", count_of(names.size(), "tensor", "tensors"),
+                          list_of(names)),
+              {Loader::llama_cpp}, {chart.rewrite("leaves them out", {"--drop", "foreign"})});
+}
+
+/// A draft file (`--outputs mtp`) has the MTP block, embedding and head, and loads without the rest.
+bool is_draft(const Patient& patient) {
+  if (patient.checkpoint.dialect != Dialect::gguf || !patient.report.completeness->has_mtp) return false;
+  return std::ranges::none_of(patient.report.catalog.entries, [](const inspect::Entry& entry) {
+    return entry.assembly && entry.layer >= 0 && entry.component != Component::mtp;
+  });
+}
+
+}  // namespace
+
+void judge_findings(const Patient& patient, Findings& findings, Chart& chart) {
+  judge_unknown(patient, findings, chart);
+  const bool draft = patient.report.completeness && is_draft(patient);
+  Findings remarks;
+  for (Finding& finding : findings) {
+    const auto known = std::ranges::find(kKnown, finding.code, &Known::code);
+    // A part added in a file of its own is how MLX directories get their MTP layer; mlx-lm reads every shard.
+    const bool usual = (finding.code == "shard-unlisted" && patient.checkpoint.dialect == Dialect::mlx) ||
+                       (finding.code == "tensor-missing" && draft);
+    if (known == kKnown.end() || usual) {
+      remarks.push_back(std::move(finding));
+      continue;
+    }
+    chart.fault(finding.code, std::move(finding.message), breaks_of(finding.code, chart),
+                {cure_of(*known, chart, patient.checkpoint.dialect == Dialect::gguf)}, std::move(finding.tensor),
+                std::move(finding.file));
+  }
+  findings = std::move(remarks);
+}
+
+}  // namespace regauge::doctor
