@@ -231,6 +231,7 @@ bool OutputDirectory::link(const std::string& name, const std::filesystem::path&
     if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == ENOTSUP || errno == EACCES) return false;
     throw system_error(partial_ / name, "linked", errno);
   }
+  linked_.insert(name);
   files_.insert(name);
   return true;
 }
@@ -258,6 +259,7 @@ OutputDirectory& OutputDirectory::operator=(OutputDirectory&& other) noexcept {
     resumes_ = other.resumes_;
     on_failure_ = other.on_failure_;
     files_ = std::move(other.files_);
+    linked_ = std::move(other.linked_);
     folders_ = std::move(other.folders_);
   }
   return *this;
@@ -297,7 +299,9 @@ void OutputDirectory::check_strangers() const {
 }
 
 void OutputDirectory::flush() const {
-  for (const std::string& name : files_) open(name).flush();
+  for (const std::string& name : files_) {
+    if (!linked_.contains(name)) open(name).flush();
+  }
   for (const std::string& folder : folders_) flush_folder(partial_ / folder);
   flush_folder(partial_);
 }

@@ -72,6 +72,7 @@ class OutputDirectory {
   bool resumes_ = false;
   OnFailure on_failure_ = OnFailure::remove;
   std::set<std::string> files_;
+  std::set<std::string> linked_;   // of these: files of somebody else, which are on disk and need not be writable
   std::set<std::string> folders_;  // a folder sorts before what it holds
 };
 

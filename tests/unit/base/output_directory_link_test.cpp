@@ -1,5 +1,6 @@
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include <gtest/gtest.h>
 
@@ -16,7 +17,8 @@ using testing::ScratchDir;
 
 class OutputDirectoryLink : public ::testing::Test {
  protected:
-  OutputDirectoryLink() { testing::write_whole_file(source(), bytes_of("what is there")); }
+  OutputDirectoryLink() { testing::write_whole_file(source(), bytes_of(kText)); }
+  static constexpr std::string_view kText = "what is there";
   fs::path source() const { return scratch_ / "source.safetensors"; }
   OutputDirectory create() const { return OutputDirectory::create(scratch_ / "model", {}, ".safetensors"); }
 
@@ -45,7 +47,7 @@ TEST_F(OutputDirectoryLink, GivenUpLeavesTheSource) {
     ASSERT_TRUE(output.link("model.safetensors", source()));
   }
   EXPECT_FALSE(fs::exists(scratch_ / "model.partial"));
-  EXPECT_EQ(testing::read_whole_file(source()).size(), 13U);
+  EXPECT_EQ(text_of(testing::read_whole_file(source())), kText);
   EXPECT_EQ(fs::hard_link_count(source()), 1U);
 }
 
