@@ -104,7 +104,9 @@ std::vector<Decision> Assigner::decide(std::span<const Target> targets, const As
     });
     if (rule != matchers_.end()) {
       rule->used = true;
-      decision = {rule->rule->wish, rule->rule->text, rule->rule->allow, rule->rule->strict};
+      // A preset goes by its own name; its rules are nobody's words.
+      decision = {rule->rule->wish, rule->rule->strict ? rule->rule->text : recipe_.name, rule->rule->allow,
+                  rule->rule->strict};
     } else if (const Wish* wish = laid_out(recipe_, target); wish != nullptr && quantizable) {
       decision = {*wish, recipe_.name, recipe_.allow, false};
     } else if (mixture[i]) {

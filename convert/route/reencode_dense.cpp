@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 
@@ -35,6 +36,7 @@ class DenseRows final : public RowMaker {
   void make(RowRange rows, BandBuffers buffers, Scratch& scratch, Loss& loss) const override {
     const std::span<std::byte> out = buffers.front();
     const auto columns = static_cast<std::size_t>(target_.columns);
+    if (decode_in_place(rows, out, scratch)) return;
     scratch.row.resize(static_cast<std::size_t>(rows.size()) * columns);
     for (const RowRun& run : row_runs(target_, rows)) {
       const auto source = decode(run, scratch);
@@ -49,6 +51,23 @@ class DenseRows final : public RowMaker {
   }
 
  private:
+  /// Decodes straight into the band where F32 is wanted, the rows are one tensor's own in their order, and none before or
+  /// after has to be read with them. Whether that was so.
+  bool decode_in_place(RowRange rows, std::span<std::byte> out, Scratch& scratch) const {
+    const TargetPiece& piece = target_.pieces.front();
+    const bool plain = dtype_ == DType::f32 && op_ == Elementwise::none && target_.pieces.size() == 1 &&
+                       !piece.view.rows && !source_columns(piece) && !piece.target_columns &&
+                       piece.tensor->shape.columns() == target_.columns && piece.source_columns == target_.columns;
+    if (!plain || reinterpret_cast<std::uintptr_t>(out.data()) % alignof(float) != 0) return false;
+    const RowRange source{piece.rows.begin + rows.begin, piece.rows.begin + rows.end};
+    TensorDecoder& decoder = scratch.decoder(*piece.tensor, piece.with_low_rank);
+    const std::int64_t quantum = decoder.row_quantum();
+    const bool ends_whole = source.end % quantum == 0 || source.end == piece.tensor->shape.rows();
+    if (source.begin % quantum != 0 || !ends_whole) return false;
+    decoder.decode(source, {reinterpret_cast<float*>(out.data()), out.size() / sizeof(float)});
+    return true;
+  }
+
   /// The run's source rows as f32, `source_columns` wide.
   std::span<const float> decode(const RowRun& run, Scratch& scratch) const {
     const Tensor& tensor = *run.piece->tensor;
