@@ -116,9 +116,11 @@ DirectoryFiles collect_directory_files(std::span<const OpenedPath> sources, Dial
     }
   }
   if (options.assets) take_assets(*options.assets, out);
-  // An absent layer may yet be grafted in, unless it was told to stay out; one that is there is announced in any case.
-  const bool told = mtp_layers > 0 || options.drop_mtp;
-  if (out.config && told && sources.front().architecture != nullptr) announce_mtp(mtp_layers, *out.config);
+  if (out.config && sources.front().architecture != nullptr) {
+    // An absent layer that the source announces may yet be grafted in; others' files are not to announce one.
+    const bool silent = options.assets && sources.front().architecture->announced_mtp_layers() == 0;
+    if (mtp_layers > 0 || options.drop_mtp || silent) announce_mtp(mtp_layers, *out.config);
+  }
   return out;
 }
 

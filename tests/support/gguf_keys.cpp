@@ -24,6 +24,8 @@ class Bytes {
     return {reinterpret_cast<const char*>(need(size)), size};
   }
 
+  std::uint64_t at() const { return at_; }
+
  private:
   const std::byte* need(std::size_t count) {
     if (count > data_.size() - at_) throw std::runtime_error("GGUF file ends early");
@@ -117,8 +119,11 @@ GgufKeys read_gguf_keys(const std::filesystem::path& path) {
       info.shape.insert(info.shape.begin(), static_cast<std::int64_t>(bytes.take<std::uint64_t>()));
     }
     info.type = bytes.take<std::uint32_t>();
-    bytes.take<std::uint64_t>();
+    info.offset = bytes.take<std::uint64_t>();
   }
+  const MetaValue* alignment = out.find("general.alignment");
+  const std::uint64_t step = alignment == nullptr ? 32 : std::get<std::uint32_t>(*alignment);
+  out.data_offset = (bytes.at() + step - 1) / step * step;
   return out;
 }
 

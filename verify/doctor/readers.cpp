@@ -54,6 +54,8 @@ constexpr std::array kKnown{
 
 Cure cure_of(const Known& known, const Chart& chart, bool gguf) {
   std::string effect(known.effect);
+  // What everything loads, whichever way the label and the words disagree.
+  if (known.code.starts_with("gptq-zeros-")) return chart.rewrite(std::move(effect), {"--layout", "v1"});
   switch (known.way) {
     case Way::rewrite: return chart.rewrite(std::move(effect));
     // The keys of a GGUF file are its configuration.
@@ -99,24 +101,34 @@ bool is_draft(const Patient& patient) {
   });
 }
 
+/// What would be a fault elsewhere. A part added in a file of its own is how MLX directories get their MTP layer, and
+/// mlx-lm reads every shard.
+bool is_usual(std::string_view code, bool mlx, bool draft) {
+  if (code == "shard-unlisted" || code == "index-tensor-unlisted") return mlx;
+  return code == "tensor-missing" && draft;
+}
+
 }  // namespace
 
 void judge_findings(const Patient& patient, Findings& findings, Chart& chart) {
   judge_unknown(patient, findings, chart);
   const bool draft = patient.report.completeness && is_draft(patient);
+  const bool mlx = patient.checkpoint.dialect == Dialect::mlx;
   Findings remarks;
   for (Finding& finding : findings) {
+    if (is_usual(finding.code, mlx, draft)) finding.severity = Severity::note;
     const auto known = std::ranges::find(kKnown, finding.code, &Known::code);
-    // A part added in a file of its own is how MLX directories get their MTP layer; mlx-lm reads every shard.
-    const bool usual = (finding.code == "shard-unlisted" && patient.checkpoint.dialect == Dialect::mlx) ||
-                       (finding.code == "tensor-missing" && draft);
-    if (known == kKnown.end() || usual) {
+    const bool wrong =
+        finding.severity == Severity::fault || (known != kKnown.end() && finding.severity != Severity::note);
+    const bool always = known != kKnown.end() && finding.code == "alignment-not-32";
+    if (!wrong && !always) {
       remarks.push_back(std::move(finding));
       continue;
     }
-    chart.fault(finding.code, std::move(finding.message), breaks_of(finding.code, chart),
-                {cure_of(*known, chart, patient.checkpoint.dialect == Dialect::gguf)}, std::move(finding.tensor),
-                std::move(finding.file));
+    const Cure cure = known == kKnown.end() ? Chart::no_command(std::string(kNothing))
+                                            : cure_of(*known, chart, patient.checkpoint.dialect == Dialect::gguf);
+    chart.fault(finding.code, std::move(finding.message), breaks_of(finding.code, chart), {cure},
+                std::move(finding.tensor), std::move(finding.file));
   }
   findings = std::move(remarks);
 }

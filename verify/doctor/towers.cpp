@@ -54,12 +54,15 @@ void examine_undeclared_blocks(const Patient& patient, Chart& chart) {
     if (tensor.name.find(".nextn.") != std::string::npos) names.push_back(tensor.name);
   }
   if (names.empty()) return;
+  std::vector<Cure> cures;
+  // Counted as a layer the block is taken for a linear one, and nothing tells where the model ends.
+  if (inspect::split_block_name(names.front()).layer >= patient.report.architecture->layers())
+    cures.push_back(chart.rewrite("leaves the block out, and the rest loads", {"--drop", "foreign"}));
+  cures.push_back(chart.convert_original("writes the block and its keys"));
   chart.fault("mtp-undeclared",
               fmt::format("{} of an MTP block, and nextn_predict_layers is 0 or absent: {}",
                           count_of(names.size(), "tensor", "tensors"), list_of(names)),
-              {Loader::llama_cpp},
-              {chart.rewrite("leaves the block out, and the rest loads", {"--drop", "foreign"}),
-               chart.convert_original("writes the block and its keys")});
+              {Loader::llama_cpp}, std::move(cures));
 }
 
 void examine_vision(const Patient& patient, Findings& findings, Chart& chart) {
@@ -71,11 +74,20 @@ void examine_vision(const Patient& patient, Findings& findings, Chart& chart) {
                             format_count(checkpoint.tensors.size())),
                 chart.loaders(), {chart.graft("vision", "takes the tower from another checkpoint of this model")});
   }
-  if (remove(findings, "vision-undeclared")) {
-    chart.fault("vision-undeclared", "vision tensors are here, and config.json has no vision_config", chart.loaders(),
-                {chart.rewrite("takes config.json from the original", {"--assets", "ORIGINAL"}),
-                 chart.rewrite("leaves the tower out", {"--drop", "vision"})});
+  // Without sizes their names mean nothing to the architecture.
+  std::vector<std::string> names;
+  for (const Tensor& tensor : checkpoint.tensors) {
+    if (tensor.name.find("visual.") != std::string::npos || tensor.name.starts_with("vision_tower."))
+      names.push_back(tensor.name);
   }
+  if (patient.report.architecture->has_vision() || names.empty()) return;
+  remove(findings, "tensor-unknown");
+  chart.fault("vision-undeclared",
+              fmt::format("{} of a vision tower, and config.json has no vision_config: {}",
+                          count_of(names.size(), "tensor", "tensors"), list_of(names)),
+              chart.loaders(),
+              {chart.rewrite("takes config.json from the original", {"--assets", "ORIGINAL"}),
+               chart.rewrite("leaves the tower out", {"--drop", "foreign"})});
 }
 
 /// llama.cpp's own converter writes a file of keys alone when the names of a checkpoint have an unknown prefix.

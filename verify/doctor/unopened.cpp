@@ -162,6 +162,14 @@ class Examination {
     } catch (const Error& error) {
       if (error.code() != ErrorCode::malformed) return;
       std::string message = error.message();
+      // The reader checks what llama.cpp indexes without looking: one list by the other's length.
+      if (is_gguf && message.starts_with("key 'tokenizer.ggml.") &&
+          message.find(" elements for ") != std::string::npos) {
+        const Chart gguf(source.path.string(), "gguf", "", false);
+        chart_.fault("tokenizer-arrays-unequal", std::move(message), {Loader::llama_cpp},
+                     {gguf.convert_original("writes lists of one length")}, {}, source.file.string());
+        return;
+      }
       if (const auto offset = error.byte_offset()) message += fmt::format(" (at byte {})", *offset);
       chart_.fault("file-malformed", std::move(message), {}, {again()}, error.tensor_name(), source.file.string());
     }
