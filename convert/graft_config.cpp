@@ -260,6 +260,9 @@ void announce_mtp(Metadata& keys, int layers) {
   if (!blocks) throw Error(ErrorCode::malformed, "key '{}block_count' is missing", prefix);
   const std::size_t before = static_cast<std::size_t>(*blocks);
   const auto added = static_cast<std::size_t>(layers);
+  // What a base counts already it has lost: layers that are there are not grafted.
+  const auto announced = static_cast<std::size_t>(keys.get_uint(prefix + "nextn_predict_layers").value_or(0));
+  const std::size_t total = before - std::min(announced, before) + added;
   for (const auto& [key, value] : std::vector<Metadata::Entry>(keys.entries())) {
     const auto* array = std::get_if<MetaArray>(&value);
     if (!key.starts_with(prefix) || array == nullptr || array->size() != before || key.ends_with(".dimension_sections"))
@@ -272,10 +275,10 @@ void announce_mtp(Metadata& keys, int layers) {
           .tensor(key);
     }
     std::vector<std::uint8_t> longer = *flags;
-    longer.resize(longer.size() + added);
+    longer.resize(total);
     keys.set(key, MetaArray{array->element, std::move(longer)});
   }
-  keys.set(prefix + "block_count", static_cast<std::uint32_t>(before + added));
+  keys.set(prefix + "block_count", static_cast<std::uint32_t>(total));
   keys.set(prefix + "nextn_predict_layers", static_cast<std::uint32_t>(added));
 }
 

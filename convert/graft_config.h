@@ -39,7 +39,7 @@ KeptFiles kept_files(const Checkpoint& base, bool adds_to_model);
 /// The width in which the vision tower of a checkpoint ends. Throws Error{not_found} when nothing tells it.
 std::int64_t vision_width(const Checkpoint& checkpoint);
 
-/// Makes the keys of a GGUF model without MTP layers speak of `layers` behind its blocks.
+/// Makes the keys of a GGUF model without MTP layers, announced or not, speak of `layers` behind its blocks.
 void announce_mtp(Metadata& keys, int layers);
 
 /// The column orders that `from` records, which an adapter shares.
