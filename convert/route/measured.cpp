@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "convert/route/reencode_dense.h"
@@ -10,50 +12,68 @@
 namespace regauge {
 namespace {
 
-/// One running sum or maximum for each lane of a vector, so that compilers need not reorder anything to use one.
-constexpr std::size_t kLanes = 8;
+/// Columns of a row whose squares are summed in f32.
+constexpr std::size_t kChunk = 256;
+/// Below this, sums of squares have come near the numbers that f32 rounds more coarsely.
+constexpr float kLeastSum = 1e-30F;
 
-/// Sums over whole rows of lanes; whether everything was finite.
-bool measure_finite(std::span<const float> wanted, std::span<const float> stored, Loss& loss) {
-  std::array<double, kLanes> error{};
-  std::array<double, kLanes> source{};
-  std::array<double, kLanes> worst{};
-  std::array<std::uint64_t, kLanes> changed{};
-  const std::size_t whole = wanted.size() / kLanes * kLanes;
-  for (std::size_t i = 0; i < whole; i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const auto from = static_cast<double>(wanted[i + lane]);
-      const double difference = static_cast<double>(stored[i + lane]) - from;
-      error[lane] += difference * difference;
-      source[lane] += from * from;
-      const double magnitude = std::abs(difference);
-      worst[lane] = magnitude > worst[lane] ? magnitude : worst[lane];
-      changed[lane] += difference != 0 ? 1U : 0U;
-    }
-  }
-  Loss band;
-  for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    band.sum_error += error[lane];
-    band.sum_source += source[lane];
-    band.worst = std::max(band.worst, worst[lane]);
-    band.changed += changed[lane];
-  }
-  // A NaN or an infinity anywhere shows in these: then nothing of it counts.
-  if (!std::isfinite(band.sum_error) || !std::isfinite(band.sum_source)) return false;
-  for (std::size_t i = whole; i < wanted.size(); ++i) {
-    const auto from = static_cast<double>(wanted[i]);
-    const double difference = static_cast<double>(stored[i]) - from;
-    band.sum_error += difference * difference;
-    band.sum_source += from * from;
-    band.worst = std::max(band.worst, std::abs(difference));
-    band.changed += difference != 0 ? 1 : 0;
-  }
-  if (!std::isfinite(band.sum_error) || !std::isfinite(band.sum_source)) return false;
-  band.measured = wanted.size();
-  loss.merge(band);
-  return true;
+using Floats = float __attribute__((vector_size(16)));
+using Ints = std::int32_t __attribute__((vector_size(16)));
+constexpr std::size_t kLanes = 4;
+
+struct Chunk {
+  float error = 0;   ///< sum of squared differences
+  float source = 0;  ///< of the squares of what was wanted
+  float worst = 0;   ///< rounded
+  std::uint64_t changed = 0;
+};
+
+Floats load(const float* from) noexcept {
+  Floats out;
+  std::memcpy(&out, from, sizeof out);
+  return out;
 }
 
+/// One running sum for each lane and each of two vectors, so that compilers need not reorder anything to use them.
+Chunk measure_chunk(std::span<const float> wanted, std::span<const float> stored) noexcept {
+  constexpr std::int32_t kMagnitude = 0x7FFFFFFF;
+  std::array<Floats, 2> error{};
+  std::array<Floats, 2> source{};
+  std::array<Floats, 2> worst{};
+  std::array<Ints, 2> changed{};
+  std::size_t i = 0;
+  for (; i + 2 * kLanes <= wanted.size(); i += 2 * kLanes) {
+    for (std::size_t half = 0; half < 2; ++half) {
+      const Floats from = load(wanted.data() + i + half * kLanes);
+      const Floats to = load(stored.data() + i + half * kLanes);
+      const Floats difference = to - from;
+      error[half] += difference * difference;
+      source[half] += from * from;
+      const auto magnitude = reinterpret_cast<Floats>(reinterpret_cast<Ints>(difference) & kMagnitude);
+      worst[half] = magnitude > worst[half] ? magnitude : worst[half];
+      changed[half] -= static_cast<Ints>(to != from);
+    }
+  }
+  Chunk chunk;
+  for (std::size_t half = 0; half < 2; ++half) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      chunk.error += error[half][lane];
+      chunk.source += source[half][lane];
+      chunk.worst = std::max(chunk.worst, worst[half][lane]);
+      chunk.changed += static_cast<std::uint64_t>(changed[half][lane]);
+    }
+  }
+  for (; i < wanted.size(); ++i) {
+    const float difference = stored[i] - wanted[i];
+    chunk.error += difference * difference;
+    chunk.source += wanted[i] * wanted[i];
+    chunk.worst = std::max(chunk.worst, std::abs(difference));
+    chunk.changed += stored[i] != wanted[i] ? 1 : 0;
+  }
+  return chunk;
+}
+
+/// The same for whatever f32 cannot sum.
 void measure_any(std::span<const float> wanted, std::span<const float> stored, Loss& loss) {
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     const auto from = static_cast<double>(wanted[i]);
@@ -69,6 +89,32 @@ void measure_any(std::span<const float> wanted, std::span<const float> stored, L
     loss.sum_error += difference * difference;
     loss.sum_source += from * from;
   }
+}
+
+double exact_worst(std::span<const float> wanted, std::span<const float> stored) {
+  double worst = 0;
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(stored[i]) - static_cast<double>(wanted[i])));
+  return worst;
+}
+
+/// Up to kChunk columns; their largest difference, rounded.
+float measure_run(std::span<const float> wanted, std::span<const float> stored, Loss& loss) {
+  const Chunk chunk = measure_chunk(wanted, stored);
+  const bool is_tiny = chunk.source < kLeastSum || (chunk.error < kLeastSum && chunk.changed != 0);
+  if (!std::isfinite(chunk.error) || !std::isfinite(chunk.source) || is_tiny) {
+    measure_any(wanted, stored, loss);
+    return chunk.worst;
+  }
+  loss.measured += wanted.size();
+  loss.changed += chunk.changed;
+  loss.sum_error += static_cast<double>(chunk.error);
+  loss.sum_source += static_cast<double>(chunk.source);
+  // Only what may be the largest of all has to be known to the bit.
+  constexpr double kRoundedUp = 1.000001;
+  if (static_cast<double>(chunk.worst) * kRoundedUp > loss.worst)
+    loss.worst = std::max(loss.worst, exact_worst(wanted, stored));
+  return chunk.worst;
 }
 
 class MeasuredRows final : public RowMaker {
@@ -90,8 +136,7 @@ class MeasuredRows final : public RowMaker {
     source_->make(rows, std::span(&buffer, 1), scratch, ignored);
     scratch.steps.resize(count);
     maker_->steps(rows, scratch, scratch.steps);
-    measure_values(scratch.wanted, scratch.measured, loss);
-    measure_steps(scratch.wanted, scratch.measured, scratch.steps, 1, count, loss);
+    measure_values(scratch.wanted, scratch.measured, static_cast<std::size_t>(columns_), {scratch.steps, 1}, loss);
   }
 
   void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const override {
@@ -110,29 +155,21 @@ class MeasuredRows final : public RowMaker {
 
 }  // namespace
 
-void measure_values(std::span<const float> wanted, std::span<const float> stored, Loss& loss) {
-  if (!measure_finite(wanted, stored, loss)) measure_any(wanted, stored, loss);
-}
-
-void measure_steps(std::span<const float> wanted, std::span<const float> stored, std::span<const float> scales,
-                   std::size_t width, std::size_t columns, Loss& loss) {
+void measure_values(std::span<const float> wanted, std::span<const float> stored, std::size_t columns,
+                    const StepScales& steps, Loss& loss) {
+  const std::size_t width = steps.width == 0 ? columns : steps.width;
   std::size_t run = 0;
   for (std::size_t row = 0; row < wanted.size(); row += columns) {
-    for (std::size_t begin = 0; begin < columns; begin += width, ++run) {
-      const std::size_t end = row + std::min(begin + width, columns);
-      std::array<float, kLanes> worst{};
-      std::size_t i = row + begin;
-      for (; i + kLanes <= end; i += kLanes) {
-        for (std::size_t lane = 0; lane < kLanes; ++lane) {
-          const float error = std::abs(stored[i + lane] - wanted[i + lane]);
-          worst[lane] = error > worst[lane] ? error : worst[lane];
-        }
+    for (std::size_t begin = row; begin < row + columns; begin += width, ++run) {
+      const std::size_t end = std::min(begin + width, row + columns);
+      float worst = 0;
+      for (std::size_t at = begin; at < end; at += kChunk) {
+        const std::size_t length = std::min(kChunk, end - at);
+        worst = std::max(worst, measure_run(wanted.subspan(at, length), stored.subspan(at, length), loss));
       }
-      for (; i < end; ++i) worst[0] = std::max(worst[0], std::abs(stored[i] - wanted[i]));
-      const float most = *std::ranges::max_element(worst);
-      const float step = std::abs(scales[run]);
-      if (step > 0.0F && most > 0.0F)
-        loss.worst_steps = std::max(loss.worst_steps, static_cast<double>(most) / static_cast<double>(step));
+      const float step = steps.width == 0 ? 0.0F : std::abs(steps.scales[run]);
+      if (step > 0.0F && worst > 0.0F)
+        loss.worst_steps = std::max(loss.worst_steps, static_cast<double>(worst) / static_cast<double>(step));
     }
   }
 }

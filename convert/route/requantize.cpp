@@ -43,8 +43,7 @@ class Encoder : public RowMaker {
     const std::vector<std::span<const std::byte>> stored(out.begin(), out.end());
     scratch.measured.resize(count);
     decode(rows, stored, scratch, scratch.measured);
-    measure_values(scratch.wanted, scratch.measured, loss);
-    if (step_width != 0) measure_steps(scratch.wanted, scratch.measured, scratch.steps, step_width, columns_, loss);
+    measure_values(scratch.wanted, scratch.measured, columns_, {scratch.steps, step_width}, loss);
   }
 
  protected:

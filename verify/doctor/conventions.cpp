@@ -23,8 +23,10 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-/// How many times too often (or, below zero, too seldom) one was added: a whole number that the median lies near and that
-/// three of four norms have each by itself; 0 when there is none. Trained offsets spread by a few tenths around 0, so that
+/// How many times too often (or, below zero, too seldom) one was added: a whole number that the median lies
+/// near and that
+/// three of four norms have each by itself; 0 when there is none. Trained offsets spread by a few tenths around
+/// 0, so that
 /// single norms prove nothing.
 int shift_of(const NormGroup& group) {
   constexpr double kNear = 0.5;

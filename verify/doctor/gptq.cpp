@@ -137,7 +137,8 @@ void examine_fused_names(const std::vector<Projection>& projections, Rules& rule
               {Loader::vllm}, {chart.rewrite("writes rules that match the fused names too")});
 }
 
-/// Modules that are dense here and quantized elsewhere, without a rule that says so: an MTP layer that was added as it was.
+/// Modules that are dense here and quantized elsewhere, without a rule that says so: an MTP layer that was added
+/// as it was.
 void examine_dense_modules(const Patient& patient, Rules& rules, Chart& chart) {
   std::set<std::string> quantized_roles;
   for (const inspect::Entry& entry : patient.report.catalog.entries) {

@@ -13,7 +13,6 @@ namespace {
 enum class Way : std::uint8_t {
   rewrite,  ///< the same format written anew
   assets,   ///< configuration and tokenizer from the original
-  foreign,  ///< what the architecture does not know left out
   nothing,  ///< the numbers are not there
 };
 
@@ -62,7 +61,6 @@ Cure cure_of(const Known& known, const Chart& chart, bool gguf) {
     case Way::assets:
       return gguf ? Chart::no_command(std::string(kNothing))
                   : chart.rewrite(std::move(effect), {"--assets", "ORIGINAL"});
-    case Way::foreign: return chart.rewrite(std::move(effect), {"--drop", "foreign"});
     case Way::nothing: break;
   }
   return Chart::no_command(std::move(effect));
