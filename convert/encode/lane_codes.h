@@ -22,21 +22,21 @@ struct CodeLoops {
 
   REGAUGE_LANES_TARGET static bool all_finite(std::span<const float> values) noexcept {
     const float* x = values.data();
-    const auto one_up = [x](std::size_t at) REGAUGE_INLINE_LAMBDA {
-      // Adding one to a full exponent reaches the sign bit.
-      return (loaded<I>(x + at) & 0x7FFFFFFF) + 0x00800000;
+    const auto below = [x](std::size_t at) REGAUGE_INLINE_LAMBDA {
+      // Negative as long as the exponent is not full.
+      return (loaded<I>(x + at) & 0x7FFFFFFF) - 0x7F800000;
     };
-    I reached{};
-    I reached_too{};
+    I all = ~I{};
+    I all_too = ~I{};
     std::size_t i = 0;
     for (; i + 4 * kLanes <= values.size(); i += 4 * kLanes) {
-      reached |= one_up(i) | one_up(i + kLanes);
-      reached_too |= one_up(i + 2 * kLanes) | one_up(i + 3 * kLanes);
+      all &= below(i) & below(i + kLanes);
+      all_too &= below(i + 2 * kLanes) & below(i + 3 * kLanes);
     }
-    reached |= reached_too;
+    all &= all_too;
     std::uint32_t rest = 0;
     for (; i < values.size(); ++i) rest |= (std::bit_cast<std::uint32_t>(x[i]) & 0x7FFFFFFFU) + 0x00800000U;
-    return !any<L>(reached < 0) && rest < 0x80000000U;
+    return !any<L>(all >= 0) && rest < 0x80000000U;
   }
 
   /// Writes code(i), code(i + lanes), ... as bytes for `count` values, a multiple of 16.
