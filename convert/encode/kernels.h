@@ -26,8 +26,18 @@ struct Steps {
   std::int32_t high;
 };
 
+/// How values as they were stored differ from those that were wanted, in f32.
+struct Differences {
+  float error;                ///< sum of the squared differences
+  float source;               ///< sum of the squares of what was wanted
+  float worst;                ///< the largest difference
+  float worst_steps;          ///< the largest share of a difference in the step of its run
+  std::uint32_t changed = 0;  ///< values that differ, NaN from NaN too
+};
+
 /// What takes the encoders' time, as loops that a CPU may have a better form of. Every form gives the same bits for finite
-/// values: the lanes of a vector are groups of values that do not know of each other, so that no sum changes its order.
+/// values: lanes of a vector are groups of values, or running sums, that do not know of each other, so that no sum changes
+/// its order.
 struct Kernels {
   std::string_view name;
   bool (*all_finite)(std::span<const float> values) noexcept;
@@ -46,6 +56,11 @@ struct Kernels {
   void (*round_scaled)(std::span<const float> x, float inverse, std::uint8_t* codes) noexcept;
   /// The first of the sixteen doubled e2m1 values times `scale` that is nearest; `x` has 16 or 32 values.
   void (*code_e2m1)(std::span<const float> x, float scale, std::uint8_t* codes) noexcept;
+  /// Holds as many stored values against those wanted. Each run of `width` values, a multiple of 16 but in the plain form,
+  /// has its step in `steps`, unless that is null; steps of 0 do not count. A NaN is in the sums and in no largest one.
+  /// RunningSums says in which order sums are taken.
+  Differences (*measure)(std::span<const float> wanted, std::span<const float> stored, const float* steps,
+                         std::size_t width) noexcept;
 };
 
 /// The loops that follow the reference one value at a time: what the others must equal.

@@ -4,6 +4,7 @@
 
 #include "convert/encode/kernels.h"
 #include "convert/encode/lane_codes.h"
+#include "convert/encode/lane_measure.h"
 #include "convert/encode/lane_search.h"
 
 namespace regauge::ggml_encode::REGAUGE_LANES_NAMESPACE {
@@ -19,7 +20,8 @@ constexpr Kernels lane_kernels(std::string_view name) noexcept {
           .code_affine = CodeLoops::code_affine,
           .code_signed = CodeLoops::code_signed,
           .round_scaled = CodeLoops::round_scaled,
-          .code_e2m1 = CodeLoops::code_e2m1};
+          .code_e2m1 = CodeLoops::code_e2m1,
+          .measure = MeasureLoops::measure};
 }
 
 }  // namespace regauge::ggml_encode::REGAUGE_LANES_NAMESPACE

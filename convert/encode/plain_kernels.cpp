@@ -4,6 +4,7 @@
 
 #include "convert/encode/kernels.h"
 #include "convert/encode/rounding.h"
+#include "convert/encode/running_sums.h"
 
 namespace regauge::ggml_encode {
 namespace {
@@ -105,6 +106,14 @@ void code_e2m1(std::span<const float> x, float scale, std::uint8_t* codes) noexc
   }
 }
 
+Differences measure(std::span<const float> wanted, std::span<const float> stored, const float* steps,
+                    std::size_t width) noexcept {
+  RunningSums sums;
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    sums.add(i, wanted[i], stored[i], steps == nullptr ? 0.0F : steps[i / width]);
+  return sums.total();
+}
+
 }  // namespace
 
 constinit const Kernels kPlainKernels{
@@ -118,6 +127,7 @@ constinit const Kernels kPlainKernels{
     code_signed,
     round_scaled,
     code_e2m1,
+    measure,
 };
 
 }  // namespace regauge::ggml_encode

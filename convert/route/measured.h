@@ -14,7 +14,7 @@ struct StepScales {
 
 /// Adds to `loss` how `stored` differs from `wanted` in rows of `columns`, element by element, -0 equal to +0 and any NaN to
 /// any NaN. The sums run over what is finite in both; they are taken in f32 over up to 256 columns of a row and in f64 from
-/// there, whatever rows come together.
+/// there, whatever rows come together. The largest difference and the largest in steps are as f32 rounds them.
 void measure_values(std::span<const float> wanted, std::span<const float> stored, std::size_t columns,
                     const StepScales& steps, Loss& loss);
 

@@ -1,5 +1,6 @@
 #include "convert/encode/kernels.h"
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -119,6 +120,30 @@ TEST_P(EveryForm, SearchesAnyNumberOfGroupsAsTheReferenceDoesOneByOne) {
               }
             });
           }
+        }
+      }
+    }
+  }
+}
+
+std::vector<float> sums_of(const Differences& found) {
+  return {found.error, found.source, found.worst, found.worst_steps};
+}
+
+TEST_P(EveryForm, MeasuresWithTheSameSums) {
+  std::mt19937 random(6);  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same values on every run, on purpose
+  for (const std::size_t size : {1U, 15U, 16U, 48U, 100U, 256U}) {
+    for (const std::size_t width : {16U, 32U, 128U, 512U}) {
+      for (int turn = 0; turn < 20; ++turn) {
+        const RandomGroups wanted = random_groups(random, size, 1);
+        const RandomGroups stored = random_groups(random, size, 1);
+        std::vector<float> steps((size + width - 1) / width);
+        for (float& step : steps) step = random() % 4 == 0 ? 0.0F : wanted.w.front() - 0.5F;
+        for (const float* step : std::array<const float*, 2>{steps.data(), nullptr}) {
+          const Differences expected = kPlainKernels.measure(wanted.x, stored.x, step, width);
+          const Differences actual = GetParam()->measure(wanted.x, stored.x, step, width);
+          EXPECT_EQ(bits_of(sums_of(expected)), bits_of(sums_of(actual)));
+          EXPECT_EQ(expected.changed, actual.changed);
         }
       }
     }

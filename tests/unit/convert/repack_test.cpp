@@ -251,7 +251,7 @@ TEST(Repack, ARoundedRouteKeepsCodesAndMeasuresWhatItCost) {
     worst = std::max(worst, std::abs(static_cast<double>(wanted[i]) - static_cast<double>(result.values[i])));
     changed += wanted[i] == result.values[i] ? 0 : 1;
   }
-  EXPECT_EQ(result.loss.worst, worst);
+  EXPECT_EQ(result.loss.worst, static_cast<double>(static_cast<float>(worst)));
   EXPECT_EQ(result.loss.changed, changed);
   EXPECT_GT(result.loss.worst_steps, 0.0);
   EXPECT_LT(result.loss.worst_steps, 0.5);
