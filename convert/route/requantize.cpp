@@ -16,8 +16,10 @@
 namespace regauge {
 namespace {
 
-// Of f32: values are walked over half a dozen times, which is quick where they stay in a core's own cache.
+// Of f32.
 constexpr std::int64_t kBandBytes = 1 << 20;
+/// Of f32: values are walked over half a dozen times, which is quick where they stay in a core's own cache.
+constexpr std::int64_t kTileBytes = 1 << 17;
 
 /// What all quantizing routes share: where values come from and what becomes of them.
 class Encoder : public RowMaker {
@@ -33,7 +35,7 @@ class Encoder : public RowMaker {
     return 24 * target_.columns + source_bytes;
   }
 
-  void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss& loss) const final {
+  void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss& loss) const override {
     const auto count = static_cast<std::size_t>(rows.size()) * columns_;
     scratch.wanted.resize(count);
     Loss ignored;
@@ -69,6 +71,17 @@ class BlockEncoder final : public Encoder {
     if (!importance_.empty() && importance_.size() != matrices * columns() && importance_.size() != columns()) {
       throw Error(ErrorCode::internal, "{} weights of importance for {} columns", importance_.size(), columns())
           .tensor(target.name);
+    }
+  }
+
+  void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss& loss) const override {
+    const std::size_t row_bytes = out.front().size() / static_cast<std::size_t>(rows.size());
+    const std::int64_t height = rows_within(kTileBytes, target().columns * 4, rows.size());
+    for (std::int64_t row = rows.begin; row < rows.end; row += height) {
+      const RowRange tile{row, std::min(row + height, rows.end)};
+      const std::span<std::byte> part = out.front().subspan(static_cast<std::size_t>(row - rows.begin) * row_bytes,
+                                                            static_cast<std::size_t>(tile.size()) * row_bytes);
+      Encoder::make(tile, std::span(&part, 1), scratch, loss);
     }
   }
 
