@@ -14,6 +14,7 @@
 #include "base/output_file.h"
 #include "base/text.h"
 #include "cli/app.h"
+#include "cli/common_options.h"
 #include "cli/interrupt.h"
 #include "cli/opened_model.h"
 #include "cli/terminal.h"
@@ -231,9 +232,8 @@ void add_checksum(CLI::App& app, Command& chosen) {
       ->add_option("--check", arguments->check,
                    "Hold PATH against a manifest of either form; exit 1 when anything differs")
       ->excludes(write);
-  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
-      ->check(CLI::Range(1, 1024));
-  command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
+  add_threads(*command, arguments->threads);
+  add_json(*command, arguments->json);
   command->add_flag("--force", arguments->force, "Replace an existing manifest");
   command->add_flag("-q,--quiet", arguments->quiet, "Print nothing that was not asked for");
   command->footer(

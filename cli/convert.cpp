@@ -16,6 +16,7 @@
 #include "base/render.h"
 #include "base/text.h"
 #include "cli/app.h"
+#include "cli/common_options.h"
 #include "cli/convert_arguments.h"
 #include "cli/convert_manifest.h"
 #include "cli/convert_whole.h"
@@ -230,14 +231,13 @@ void add_convert(CLI::App& app, Command& chosen) {
       ->delimiter(',');
   command->add_option("--zeros", arguments->zeros, "How GPTQ zero points are stored: auto, v1 or v2 (default: auto)")
       ->check(CLI::IsMember({"auto", "v1", "v2"}));
-  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
-      ->check(CLI::Range(1, 1024));
+  add_threads(*command, arguments->threads);
   command->add_option("--max-memory", arguments->max_memory,
                       "Most memory to hold, such as 256MiB or 2GB (default: about 32 MiB a thread)");
   command->add_flag("--verify", arguments->verify, "Read everything back and hold it against SRC before DST appears");
   command->add_flag("--resume", arguments->resume, "Go on with what an unfinished run left; start where there is none");
   command->add_flag("--dry-run", arguments->dry_run, "Print the plan and write nothing");
-  command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
+  add_json(*command, arguments->json);
   command->add_flag("--force", arguments->force, "Replace DST, and what an unfinished run left beside it");
   command->add_flag("-q,--quiet", arguments->quiet, "Print nothing but errors");
   command->footer(

@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "cli/app.h"
+#include "cli/common_options.h"
 #include "cli/interrupt.h"
 #include "cli/opened_model.h"
 #include "cli/terminal.h"
@@ -77,10 +78,7 @@ void add_diff(CLI::App& app, Command& chosen) {
                    "Tensors only, of these Hugging Face names: a part, or a glob with * and ?")
       ->type_name("PATTERN");
   command->add_flag("--all", arguments->all, "Show everything, not the ten worst of each");
-  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
-      ->check(CLI::Range(1, 1024));
-  command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
-  command->add_flag("-q,--quiet", arguments->quiet, "Print nothing: the exit status is the answer");
+  add_answer_options(*command, arguments->threads, arguments->json, arguments->quiet);
   command->footer(
       "Examples:\n"
       "  regauge diff samples/qwen35-bf16-tiny samples/qwen35-tiny-mtp.gguf --only mtp.\n"

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "cli/app.h"
+#include "cli/common_options.h"
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
 #include "verify/doctor.h"
@@ -43,10 +44,7 @@ void add_doctor(CLI::App& app, Command& chosen) {
   CLI::App* command =
       app.add_subcommand("doctor", "Find known faults, what they break, and the command that mends them");
   command->add_option("PATH", arguments->path, "Checkpoint: a directory or a file")->required();
-  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
-      ->check(CLI::Range(1, 1024));
-  command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
-  command->add_flag("-q,--quiet", arguments->quiet, "Print nothing: the exit status is the answer");
+  add_answer_options(*command, arguments->threads, arguments->json, arguments->quiet);
   command->footer(
       "Exit status: 0 healthy, 1 something is wrong, 2 PATH is no checkpoint at all.\n"
       "Examples:\n"

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/app.h"
+#include "cli/common_options.h"
 #include "cli/convert_arguments.h"
 #include "cli/interrupt.h"
 #include "cli/opened_model.h"
@@ -134,12 +135,12 @@ void add_graft(CLI::App& app, Command& chosen) {
       ->add_option("--tensor-type", shared.tensor_types, "PATTERN=TYPE or @COMPONENT=TYPE, before the recipe's rules")
       ->allow_extra_args(false);
   command->add_flag("--link", arguments->link, "Hard links in place of copies of BASE's files, where there are any");
-  command->add_option("--threads", shared.threads, "Workers (default: one for each core)")->check(CLI::Range(1, 1024));
+  add_threads(*command, shared.threads);
   command->add_option("--max-memory", shared.max_memory,
                       "Most memory to hold, such as 256MiB or 2GB (default: about 32 MiB a thread)");
   command->add_flag("--verify", shared.verify, "Read everything new back and hold it against the donors");
   command->add_flag("--dry-run", shared.dry_run, "Print the plan and write nothing");
-  command->add_flag("--json", shared.json, "Print one JSON document, docs/json.md");
+  add_json(*command, shared.json);
   command->add_flag("--force", shared.force, "Replace OUT");
   command->add_flag("-q,--quiet", shared.quiet, "Print nothing but errors");
   command->footer(

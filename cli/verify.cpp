@@ -18,6 +18,7 @@
 #include "base/render.h"
 #include "base/text.h"
 #include "cli/app.h"
+#include "cli/common_options.h"
 #include "cli/interrupt.h"
 #include "cli/opened_model.h"
 #include "cli/terminal.h"
@@ -278,10 +279,7 @@ void add_verify(CLI::App& app, Command& chosen) {
       ->type_name("FILE");
   command->add_flag("--force", arguments->force, "Replace an existing report");
   command->add_flag("--all", arguments->all, "List all tensors that differ, not the ten worst");
-  command->add_option("--threads", arguments->threads, "Workers (default: one for each core)")
-      ->check(CLI::Range(1, 1024));
-  command->add_flag("--json", arguments->json, "Print one JSON document, docs/json.md");
-  command->add_flag("-q,--quiet", arguments->quiet, "Print nothing: the exit status is the answer");
+  add_answer_options(*command, arguments->threads, arguments->json, arguments->quiet);
   command->footer(
       "Examples:\n"
       "  regauge verify samples/qwen35-bf16-tiny samples/qwen35-bf16-tiny --max-rel 0\n"

@@ -1,67 +1,37 @@
 #pragma once
 
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <span>
+#include "base/error.h"
+#include "base/half.h"
+#include "ir/dtype.h"
 
-namespace regauge::ggml_encode {
+namespace regauge {
 
-/// Truncates as the x86-64 conversion instruction does, which the reference leans on: what no int32 can hold, NaN
-/// included, becomes the smallest one.
-inline std::int32_t truncated(float value) noexcept {
-  if (!(value >= -0x1p31F && value < 0x1p31F)) return std::numeric_limits<std::int32_t>::min();
-  return static_cast<std::int32_t>(value);
+/// rint() in the default rounding mode, halves to even, as two additions: no mode of the processor and no libm decides.
+inline float round_half_even(float value) noexcept {
+  constexpr float kWhole = 8388608.0F;  // 2^23: from here on every float is whole, and adding it drops the fraction
+  const float magnitude = value < 0 ? -value : value;
+  if (!(magnitude < kWhole)) return value;  // NaN too
+  const float rounded = (magnitude + kWhole) - kWhole;
+  return value < 0 ? -rounded : rounded;
 }
 
-/// Nearest integer, ties to even, by adding 1.5 * 2^23, which leaves no bits below one. What is too large for that (or NaN)
-/// gives the low 23 bits of the sum all the same; the blocks of the reference depend on it.
-/// Source: ggml-org/ggml src/ggml-quants.c, nearest_int.
-inline std::int32_t nearest_int(float value) noexcept {
-  const auto bits = std::bit_cast<std::uint32_t>(value + 12582912.0F);
-  return static_cast<std::int32_t>(bits & 0x7FFFFFU) - 0x400000;
+/// round(): halves away from zero.
+inline float round_half_away(float value) noexcept {
+  const float magnitude = value < 0 ? -value : value;
+  if (!(magnitude < 8388608.0F)) return value;
+  const auto whole = static_cast<float>(static_cast<int>(magnitude));
+  const float rounded = magnitude - whole >= 0.5F ? whole + 1.0F : whole;
+  return value < 0 ? -rounded : rounded;
 }
 
-/// Nearest integer, ties away from zero, as C's roundf; the truncated value and the rest are exact.
-inline std::int32_t round_half_away(float value) noexcept {
-  const std::int32_t whole = truncated(value);
-  if (whole == std::numeric_limits<std::int32_t>::min()) return whole;
-  const float rest = value - static_cast<float>(whole);
-  if (rest >= 0.5F) return whole + 1;
-  return rest <= -0.5F ? whole - 1 : whole;
-}
-
-inline std::int32_t clamped(std::int32_t value, std::int32_t low, std::int32_t high) noexcept {
-  if (value < low) return low;
-  return value > high ? high : value;
-}
-
-/// 1 / value, or 0 for 0.
-inline float reciprocal(float value) noexcept { return value != 0 ? 1.0F / value : 0.0F; }
-
-inline float magnitude(float value) noexcept {
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFU);
-}
-
-/// The value of the largest magnitude with its sign, the first one of several; +0 where all are 0.
-inline float signed_extreme(std::span<const float> x) noexcept {
-  float largest = 0;
-  float extreme = 0;
-  for (const float value : x) {
-    if (magnitude(value) > largest) {
-      largest = magnitude(value);
-      extreme = value;
-    }
+/// The nearest number of F32, F16 or BF16, halves to even. Throws Error{unsupported} for another type.
+inline float rounded_to(DType dtype, float value) {
+  switch (dtype) {
+    case DType::f32: return value;
+    case DType::f16: return f16_to_f32(f32_to_f16(value));
+    case DType::bf16: return bf16_to_f32(f32_to_bf16(value));
+    default: throw Error(ErrorCode::unsupported, "arithmetic is done in F32, F16 or BF16, not in {}", name(dtype));
   }
-  return extreme;
 }
 
-/// The sum of squares in index order.
-inline float sum_of_squares(std::span<const float> x) noexcept {
-  float sum = 0;
-  for (const float value : x) sum += value * value;
-  return sum;
-}
-
-}  // namespace regauge::ggml_encode
+}  // namespace regauge
