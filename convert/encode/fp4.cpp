@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "convert/encode/block_encoders.h"
-#include "convert/encode/rounding.h"
+#include "convert/encode/ggml_arithmetic.h"
 #include "convert/encode/scale_search.h"
 
 namespace regauge::ggml_encode {

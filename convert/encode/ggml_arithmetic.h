@@ -6,6 +6,8 @@
 #include <limits>
 #include <span>
 
+#include "convert/encode/rounding.h"
+
 namespace regauge::ggml_encode {
 
 /// Truncates as the x86-64 conversion instruction does, which the reference leans on: what no int32 can hold, NaN
@@ -23,14 +25,8 @@ inline std::int32_t nearest_int(float value) noexcept {
   return static_cast<std::int32_t>(bits & 0x7FFFFFU) - 0x400000;
 }
 
-/// Nearest integer, ties away from zero, as C's roundf; the truncated value and the rest are exact.
-inline std::int32_t round_half_away(float value) noexcept {
-  const std::int32_t whole = truncated(value);
-  if (whole == std::numeric_limits<std::int32_t>::min()) return whole;
-  const float rest = value - static_cast<float>(whole);
-  if (rest >= 0.5F) return whole + 1;
-  return rest <= -0.5F ? whole - 1 : whole;
-}
+/// Nearest integer, ties away from zero, as C's roundf.
+inline std::int32_t nearest_away(float value) noexcept { return truncated(round_half_away(value)); }
 
 inline std::int32_t clamped(std::int32_t value, std::int32_t low, std::int32_t high) noexcept {
   if (value < low) return low;

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "convert/encode/range.h"
-#include "convert/encode/nearest.h"
+#include "convert/encode/rounding.h"
 
 namespace regauge {
 namespace {

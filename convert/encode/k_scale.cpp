@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "convert/encode/block_encoders.h"
+#include "convert/encode/ggml_arithmetic.h"
 #include "convert/encode/k_block.h"
-#include "convert/encode/rounding.h"
 #include "convert/encode/scale_search.h"
 
 namespace regauge::ggml_encode {

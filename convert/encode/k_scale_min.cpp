@@ -3,40 +3,28 @@
 #include <cmath>
 
 #include "convert/encode/block_encoders.h"
+#include "convert/encode/ggml_arithmetic.h"
 #include "convert/encode/k_block.h"
-#include "convert/encode/rounding.h"
 #include "convert/encode/scale_search.h"
 
 namespace regauge::ggml_encode {
 namespace {
 
-// How each type of this family searches without importance: sub-blocks, the largest code of a value and of a scale, the
-// scales to try, and what is minimised. With importance all try the same scales and minimise squares.
-struct Q2 {
-  static constexpr bool kLimitsFittedScales = false;
-  static constexpr std::size_t kSubBlocks = 16;
-  static constexpr int kLargestCode = 3;
-  static constexpr int kLargestScale = 15;
-  static constexpr ScaleSteps kSteps{.first = -0.5F, .step = 0.1F, .steps = 15};
-  static constexpr ErrorNorm kNorm = ErrorNorm::absolute;
+/// How a type of this family searches.
+struct Rules {
+  std::size_t sub_blocks;
+  int largest_code;
+  int largest_scale;
+  // Without importance; with it all try kWeightedSteps and minimise squares.
+  ScaleSteps steps;
+  ErrorNorm norm;
+  /// Whether fitted scales, those with importance, are limited before they are packed, too.
+  bool limits_fitted_scales;
 };
-struct Q4 {
-  static constexpr bool kLimitsFittedScales = false;
-  static constexpr std::size_t kSubBlocks = 8;
-  static constexpr int kLargestCode = 15;
-  static constexpr int kLargestScale = 63;
-  static constexpr ScaleSteps kSteps{.first = -1.0F, .step = 0.1F, .steps = 20};
-  static constexpr ErrorNorm kNorm = ErrorNorm::square;
-};
-struct Q5 {
-  // With importance too a byte is limited before it is packed, which Q2_K and Q4_K do not do.
-  static constexpr bool kLimitsFittedScales = true;
-  static constexpr std::size_t kSubBlocks = 8;
-  static constexpr int kLargestCode = 31;
-  static constexpr int kLargestScale = 63;
-  static constexpr ScaleSteps kSteps{.first = -0.5F, .step = 0.1F, .steps = 15};
-  static constexpr ErrorNorm kNorm = ErrorNorm::square;
-};
+
+constexpr Rules kQ2{16, 3, 15, {-0.5F, 0.1F, 15}, ErrorNorm::absolute, false};
+constexpr Rules kQ4{8, 15, 63, {-1.0F, 0.1F, 20}, ErrorNorm::square, false};
+constexpr Rules kQ5{8, 31, 63, {-0.5F, 0.1F, 15}, ErrorNorm::square, true};
 constexpr ScaleSteps kWeightedSteps{.first = -0.9F, .step = 0.05F, .steps = 36};
 
 /// Scales and minimums of the sub-blocks, and with weights what each sub-block weighs.
@@ -48,33 +36,33 @@ struct Found {
 };
 
 /// What each value of a super-block weighs. Without importance Q2_K takes magnitudes, the others add their root mean square.
-template <typename R>
+template <const Rules& R>
 void weigh(Values<256> x, Weights importance, std::array<float, 256>& weights) noexcept {
   if (!importance.empty()) {
     const float sum = sum_of_squares(x);
-    const float mean = (R::kSubBlocks == 16 ? sum : 2 * sum) / 256.0F;
+    const float mean = (R.sub_blocks == 16 ? sum : 2 * sum) / 256.0F;
     for (std::size_t i = 0; i < x.size(); ++i) weights[i] = importance[i] * std::sqrt(mean + x[i] * x[i]);
     return;
   }
-  constexpr std::size_t kSize = 256 / R::kSubBlocks;
-  for (std::size_t sub = 0; sub < R::kSubBlocks; ++sub) {
+  constexpr std::size_t kSize = 256 / R.sub_blocks;
+  for (std::size_t sub = 0; sub < R.sub_blocks; ++sub) {
     const float mean =
-        R::kSubBlocks == 16 ? 0 : std::sqrt(sum_of_squares(x.subspan(kSize * sub, kSize)) / static_cast<float>(kSize));
+        R.sub_blocks == 16 ? 0 : std::sqrt(sum_of_squares(x.subspan(kSize * sub, kSize)) / static_cast<float>(kSize));
     for (std::size_t i = kSize * sub; i < kSize * (sub + 1); ++i) weights[i] = mean + magnitude(x[i]);
   }
 }
 
-template <typename R>
-Found<R::kSubBlocks> search(const Kernels& kernels, Values<256> x, Weights importance, Codes& codes) noexcept {
+template <const Rules& R>
+Found<R.sub_blocks> search(const Kernels& kernels, Values<256> x, Weights importance, Codes& codes) noexcept {
   std::array<float, 256> weights;
   weigh<R>(x, importance, weights);
-  constexpr std::size_t kSize = 256 / R::kSubBlocks;
-  std::array<ScaleMin, R::kSubBlocks> best;
-  kernels.search_scale_min({x.data(), weights.data(), kSize, R::kSubBlocks}, R::kLargestCode,
-                           importance.empty() ? R::kSteps : kWeightedSteps,
-                           importance.empty() ? R::kNorm : ErrorNorm::square, best.data(), codes.data());
-  Found<R::kSubBlocks> found;
-  for (std::size_t sub = 0; sub < R::kSubBlocks; ++sub) {
+  constexpr std::size_t kSize = 256 / R.sub_blocks;
+  std::array<ScaleMin, R.sub_blocks> best;
+  kernels.search_scale_min({x.data(), weights.data(), kSize, R.sub_blocks}, R.largest_code,
+                           importance.empty() ? R.steps : kWeightedSteps,
+                           importance.empty() ? R.norm : ErrorNorm::square, best.data(), codes.data());
+  Found<R.sub_blocks> found;
+  for (std::size_t sub = 0; sub < R.sub_blocks; ++sub) {
     found.scales[sub] = best[sub].scale;
     found.mins[sub] = best[sub].min;
   }
@@ -107,13 +95,13 @@ Coded<SubBlocks> code_scales(const std::array<float, SubBlocks>& values, int lar
   return coded;
 }
 
-template <typename R>
-Coded<R::kSubBlocks> fit_scales(const std::array<float, R::kSubBlocks>& values,
-                                const std::array<float, R::kSubBlocks>& weights) noexcept {
-  Coded<R::kSubBlocks> coded;
-  coded.step = search_positive_scale(values, weights, R::kLargestScale, coded.codes);
-  if constexpr (R::kLimitsFittedScales) {
-    for (std::uint8_t& code : coded.codes) code = static_cast<std::uint8_t>(std::min<int>(R::kLargestScale, code));
+template <const Rules& R>
+Coded<R.sub_blocks> fit_scales(const std::array<float, R.sub_blocks>& values,
+                               const std::array<float, R.sub_blocks>& weights) noexcept {
+  Coded<R.sub_blocks> coded;
+  coded.step = search_positive_scale(values, weights, R.largest_scale, coded.codes);
+  if constexpr (R.limits_fitted_scales) {
+    for (std::uint8_t& code : coded.codes) code = static_cast<std::uint8_t>(std::min<int>(R.largest_scale, code));
   }
   return coded;
 }
@@ -144,26 +132,26 @@ void exchange(std::array<std::uint8_t, 8>& scales, std::array<std::uint8_t, 8>& 
 }
 
 /// Searches, stores scales and minimums, and codes the values again with what a reader will take those for.
-template <typename R>
+template <const Rules& R>
 void encode_values(const Kernels& kernels, Values<256> x, Weights importance, std::uint8_t* d,
                    std::uint8_t* packed_scales, Codes& codes) noexcept {
-  const Found<R::kSubBlocks> found = search<R>(kernels, x, importance, codes);
+  const Found<R.sub_blocks> found = search<R>(kernels, x, importance, codes);
   auto scales =
-      importance.empty() ? code_scales(found.scales, R::kLargestScale) : fit_scales<R>(found.scales, found.weights);
-  auto mins = importance.empty() ? code_scales(found.mins, R::kLargestScale) : fit_scales<R>(found.mins, found.weights);
+      importance.empty() ? code_scales(found.scales, R.largest_scale) : fit_scales<R>(found.scales, found.weights);
+  auto mins = importance.empty() ? code_scales(found.mins, R.largest_scale) : fit_scales<R>(found.mins, found.weights);
   exchange(scales.codes, mins.codes, packed_scales);
   put_f16(d, scales.step);
   put_f16(d + 2, mins.step);
   const float scale_step = stored_f16(d);
   const float min_step = stored_f16(d + 2);
-  std::array<float, R::kSubBlocks> steps;
-  std::array<float, R::kSubBlocks> offsets;
-  for (std::size_t sub = 0; sub < R::kSubBlocks; ++sub) {
+  std::array<float, R.sub_blocks> steps;
+  std::array<float, R.sub_blocks> offsets;
+  for (std::size_t sub = 0; sub < R.sub_blocks; ++sub) {
     steps[sub] = scale_step * static_cast<float>(scales.codes[sub]);
     offsets[sub] = min_step * static_cast<float>(mins.codes[sub]);
   }
-  kernels.code_by_steps({x.data(), nullptr, 256 / R::kSubBlocks, R::kSubBlocks},
-                        {steps.data(), offsets.data(), 0, R::kLargestCode}, codes.data());
+  kernels.code_by_steps({x.data(), nullptr, 256 / R.sub_blocks, R.sub_blocks},
+                        {steps.data(), offsets.data(), 0, R.largest_code}, codes.data());
 }
 
 /// Two sub-blocks to 32 bytes, the first in the low nibbles.
@@ -173,19 +161,19 @@ void put_nibble_pairs(const Codes& codes, std::uint8_t* out) noexcept {
 
 void encode_q2_block(const Kernels& kernels, Values<256> x, Weights importance, Block<84> out) noexcept {
   Codes codes;
-  encode_values<Q2>(kernels, x, importance, &out[80], out.data(), codes);
+  encode_values<kQ2>(kernels, x, importance, &out[80], out.data(), codes);
   put_two_bit_codes(codes, &out[16]);
 }
 
 void encode_q4_block(const Kernels& kernels, Values<256> x, Weights importance, Block<144> out) noexcept {
   Codes codes;
-  encode_values<Q4>(kernels, x, importance, out.data(), &out[4], codes);
+  encode_values<kQ4>(kernels, x, importance, out.data(), &out[4], codes);
   put_nibble_pairs(codes, &out[16]);
 }
 
 void encode_q5_block(const Kernels& kernels, Values<256> x, Weights importance, Block<176> out) noexcept {
   Codes codes;
-  encode_values<Q5>(kernels, x, importance, out.data(), &out[4], codes);
+  encode_values<kQ5>(kernels, x, importance, out.data(), &out[4], codes);
   for (std::size_t l = 0; l < 32; ++l) {
     unsigned bits = 0;
     for (std::size_t sub = 0; sub < 8; ++sub) bits |= static_cast<unsigned>(codes[32 * sub + l] >> 4U) << sub;

@@ -98,14 +98,9 @@ struct Lanes<8> {
   using Bytes = std::uint8_t __attribute__((vector_size(32)));
 
   REGAUGE_INLINE static float largest(const F& of) noexcept {
-    F v = of;
-    F other = __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
-    v = v > other ? v : other;
-    other = __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
-    v = v > other ? v : other;
-    other = __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
-    v = v > other ? v : other;
-    return v[0];
+    const Lanes<4>::F low = __builtin_shufflevector(of, of, 0, 1, 2, 3);
+    const Lanes<4>::F high = __builtin_shufflevector(of, of, 4, 5, 6, 7);
+    return Lanes<4>::largest(low > high ? low : high);
   }
 
   /// Four vectors of numbers from -128 to 127 as bytes, one after the other.
@@ -152,7 +147,7 @@ REGAUGE_INLINE typename L::I all(std::int32_t value) noexcept {
   return value - typename L::I{};
 }
 
-/// nearest_int of rounding.h, whatever the values.
+/// nearest_int of ggml_arithmetic.h, whatever the values.
 template <typename L>
 REGAUGE_INLINE typename L::I nearest_ints(const typename L::F& v) noexcept {
   using I = typename L::I;

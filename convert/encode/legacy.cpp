@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "convert/encode/block_encoders.h"
-#include "convert/encode/rounding.h"
+#include "convert/encode/ggml_arithmetic.h"
 
 namespace regauge::ggml_encode {
 namespace {

@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "convert/encode/mlx.h"
 #include "convert/encode/range.h"
-#include "convert/encode/nearest.h"
+#include "convert/encode/rounding.h"
 
 namespace regauge {
 namespace {

@@ -7,8 +7,8 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "convert/encode/mlx.h"
-#include "convert/encode/nearest.h"
 #include "convert/encode/range.h"
+#include "convert/encode/rounding.h"
 
 namespace regauge {
 namespace {

@@ -2,8 +2,8 @@
 #include <array>
 #include <limits>
 
+#include "convert/encode/ggml_arithmetic.h"
 #include "convert/encode/kernels.h"
-#include "convert/encode/rounding.h"
 #include "convert/encode/running_sums.h"
 
 namespace regauge::ggml_encode {
@@ -76,7 +76,7 @@ void code_affine(std::span<const float> x, int largest, ScaleMin* found, std::ui
 }
 
 void round_scaled(std::span<const float> x, float inverse, std::uint8_t* codes) noexcept {
-  for (std::size_t i = 0; i < x.size(); ++i) codes[i] = static_cast<std::uint8_t>(round_half_away(x[i] * inverse));
+  for (std::size_t i = 0; i < x.size(); ++i) codes[i] = static_cast<std::uint8_t>(nearest_away(x[i] * inverse));
 }
 
 void code_signed(std::span<const float> x, float* scales, std::uint8_t* codes) noexcept {

@@ -4,7 +4,7 @@
 #include <array>
 #include <cstddef>
 
-#include "convert/encode/rounding.h"
+#include "convert/encode/ggml_arithmetic.h"
 
 namespace regauge::ggml_encode {
 namespace {

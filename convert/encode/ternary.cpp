@@ -2,8 +2,8 @@
 #include <limits>
 
 #include "convert/encode/block_encoders.h"
+#include "convert/encode/ggml_arithmetic.h"
 #include "convert/encode/k_block.h"
-#include "convert/encode/rounding.h"
 
 namespace regauge::ggml_encode {
 namespace {

@@ -212,48 +212,38 @@ TEST_P(EveryEncodableType, EqualsTheGoldenBlocks) {
   EXPECT_EQ(first_difference(type, golden[expected].bytes, encoded(type, columns, input, importance)), "");
 }
 
-TEST_P(EveryEncodableType, EqualsTheLibraryOnFreshRowsOfEveryKind) {
-  REGAUGE_ORACLE_OR_SKIP(oracle);
-  const BlockType type = GetParam();
+/// Encodes `rows` fresh rows of every kind and width here and by the library, with weights or without; how many there were.
+std::size_t compare_fresh_rows(const Oracle& oracle, BlockType type, std::size_t rows,
+                               std::initializer_list<std::size_t> widths, bool is_weighted) {
   const std::uint64_t seed = fresh_seed();
   SCOPED_TRACE("set REGAUGE_TEST_SEED=" + std::to_string(seed) + " to see this again");
   Random random(seed);
-  constexpr std::size_t kRows = 64;
   std::size_t compared = 0;
   for (const Kind& kind : kinds()) {
     SCOPED_TRACE(kind.name);
-    for (const std::size_t columns : {256U, 512U, 1280U}) {
-      const auto values = rows_of(kind, random, kRows, columns);
-      const auto width = static_cast<std::int64_t>(columns);
-      EXPECT_EQ(first_difference(type, encoded_by(oracle, type, width, values), encoded(type, width, values)), "")
-          << columns << " columns";
-      compared += kRows;
-    }
-  }
-  RecordProperty("rows_compared", static_cast<int>(compared));
-}
-
-TEST_P(EveryEncodableType, EqualsTheLibraryWithAnImportanceMatrix) {
-  REGAUGE_ORACLE_OR_SKIP(oracle);
-  const BlockType type = GetParam();
-  const std::uint64_t seed = fresh_seed();
-  SCOPED_TRACE("set REGAUGE_TEST_SEED=" + std::to_string(seed) + " to see this again");
-  Random random(seed);
-  constexpr std::size_t kRows = 24;
-  std::size_t compared = 0;
-  for (const Kind& kind : kinds()) {
-    SCOPED_TRACE(kind.name);
-    for (const std::size_t columns : {256U, 512U, 256U, 512U, 768U}) {
-      const auto values = rows_of(kind, random, kRows, columns);
-      const auto importance = weights_of(random, columns);
+    for (const std::size_t columns : widths) {
+      const auto values = rows_of(kind, random, rows, columns);
+      const auto importance = is_weighted ? weights_of(random, columns) : std::vector<float>();
       const auto width = static_cast<std::int64_t>(columns);
       EXPECT_EQ(first_difference(type, encoded_by(oracle, type, width, values, importance),
                                  encoded(type, width, values, importance)),
                 "")
           << columns << " columns";
-      compared += kRows;
+      compared += rows;
     }
   }
+  return compared;
+}
+
+TEST_P(EveryEncodableType, EqualsTheLibraryOnFreshRowsOfEveryKind) {
+  REGAUGE_ORACLE_OR_SKIP(oracle);
+  const std::size_t compared = compare_fresh_rows(oracle, GetParam(), 64, {256, 512, 1280}, false);
+  RecordProperty("rows_compared", static_cast<int>(compared));
+}
+
+TEST_P(EveryEncodableType, EqualsTheLibraryWithAnImportanceMatrix) {
+  REGAUGE_ORACLE_OR_SKIP(oracle);
+  const std::size_t compared = compare_fresh_rows(oracle, GetParam(), 24, {256, 512, 256, 512, 768}, true);
   RecordProperty("rows_compared", static_cast<int>(compared));
 }
 
