@@ -19,7 +19,7 @@
 #include "cli/opened_model.h"
 #include "cli/terminal.h"
 #include "verify/checksum.h"
-#include "verify/manifest.h"
+#include "verify/manifest_check.h"
 #include "verify/value_digest.h"
 
 namespace regauge::cli {

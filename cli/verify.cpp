@@ -27,7 +27,7 @@
 #include "verify/checksum.h"
 #include "verify/diff.h"
 #include "verify/faithful.h"
-#include "verify/manifest.h"
+#include "verify/manifest_check.h"
 #include "verify/render_html.h"
 #include "verify/sound.h"
 

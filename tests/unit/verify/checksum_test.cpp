@@ -10,7 +10,7 @@
 #include "formats/format.h"
 #include "tests/support/builders.h"
 #include "tests/support/golden.h"
-#include "verify/manifest.h"
+#include "verify/manifest_check.h"
 
 namespace regauge {
 namespace {
