@@ -29,11 +29,14 @@ bool changes_encodings(const PlannedOutput& output) {
   return std::ranges::any_of(output.steps, [](const Step& step) { return step.route != Route::copy; });
 }
 
-/// The mixture's number where one was asked for, as llama-quantize sets it.
-std::uint32_t file_type_of(const PlannedOutput& output, const ConvertOptions& options) {
-  const bool mixed = options.recipe != nullptr && options.recipe->mixture != nullptr &&
-                     output.kind != OutputKind::mmproj && output.kind != OutputKind::adapter;
-  return mixed ? options.recipe->mixture->id : gguf_file_type(output);
+/// Both keys at the end, where llama-quantize puts them. Source: ggml-org/llama.cpp src/llama-quant.cpp, checked against the
+/// files of llama_model_quantize.
+void note_mixture(const LlamaFileType& mixture, Metadata& keys) {
+  for (const auto& [key, value] : {std::pair<std::string_view, std::uint32_t>{"general.quantization_version", 2},
+                                   {"general.file_type", mixture.id}}) {
+    keys.erase(key);
+    keys.set(key, value);
+  }
 }
 
 /// What was measured before quantizing. Source: ggml-org/llama.cpp tools/quantize/quantize.cpp.
@@ -103,17 +106,28 @@ void mend_model_keys(const Architecture* architecture, int mtp_layers, Metadata&
 }
 
 Metadata carried_over(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
-                      int mtp_layers, const ConvertOptions& options) {
+                      int mtp_layers) {
   Metadata keys = source.metadata;
   if (output.kind == OutputKind::model || output.kind == OutputKind::mtp)
     mend_model_keys(architecture, mtp_layers, keys);
   for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) keys.erase(key);
-  if (changes_encodings(output) || (options.recipe != nullptr && options.recipe->mixture != nullptr)) {
+  if (changes_encodings(output)) {
     keys.set("general.quantization_version", std::uint32_t{2});
-    keys.set("general.file_type", file_type_of(output, options));
+    keys.set("general.file_type", gguf_file_type(output));
   }
-  note_importance(output, options, keys);
   return keys;
+}
+
+Metadata model_keys(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
+                    int mtp_layers, const ConvertOptions& options, Findings& findings) {
+  if (source.dialect == Dialect::gguf) return carried_over(source, architecture, output, mtp_layers);
+  if (architecture == nullptr) throw Error(ErrorCode::internal, "GGUF keys of an unknown architecture");
+  GgufFacts facts;
+  facts.name = options.model_name.empty() ? title_from_path(source.path) : options.model_name;
+  for (const Target& target : output.targets) facts.parameters += target.shape.elements();
+  facts.file_type = gguf_file_type(output);
+  facts.mtp_layers = mtp_layers;
+  return architecture->gguf_metadata(source, output.kind, facts, findings);
 }
 
 }  // namespace
@@ -150,14 +164,8 @@ std::string title_from_path(const std::filesystem::path& path) {
 Metadata gguf_keys(const Checkpoint& source, const Architecture* architecture, const PlannedOutput& output,
                    int mtp_layers, const ConvertOptions& options, Findings& findings) {
   if (source.dialect == Dialect::gguf && output.kind == OutputKind::adapter) return adapter_keys(source, options);
-  if (source.dialect == Dialect::gguf) return carried_over(source, architecture, output, mtp_layers, options);
-  if (architecture == nullptr) throw Error(ErrorCode::internal, "GGUF keys of an unknown architecture");
-  GgufFacts facts;
-  facts.name = options.model_name.empty() ? title_from_path(source.path) : options.model_name;
-  for (const Target& target : output.targets) facts.parameters += target.shape.elements();
-  facts.file_type = file_type_of(output, options);
-  facts.mtp_layers = mtp_layers;
-  Metadata keys = architecture->gguf_metadata(source, output.kind, facts, findings);
+  Metadata keys = model_keys(source, architecture, output, mtp_layers, options, findings);
+  if (const auto* mixture = mixture_for(options.recipe.get(), output.kind)) note_mixture(*mixture, keys);
   note_importance(output, options, keys);
   return keys;
 }

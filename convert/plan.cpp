@@ -56,6 +56,14 @@ void plan_steps(PlannedOutput& output, const Format& format, const ConvertOption
   }
 }
 
+void order_as_llama_does(PlannedOutput& output) {
+  std::vector<std::string_view> names;
+  for (const Target& target : output.targets) names.emplace_back(target.name);
+  std::vector<Target> ordered;
+  for (const std::size_t i : llama_order(names)) ordered.push_back(std::move(output.targets[i]));
+  output.targets = std::move(ordered);
+}
+
 /// Layers, heads or experts beyond which a key is nonsense.
 constexpr std::uint64_t kMostCounted = 1 << 20;
 
@@ -288,6 +296,8 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
     output.directory = directory;
     output.path = output_path(target, draft.kind);
     output.targets = std::move(draft.targets);
+    if (mixture_for(options.recipe.get(), draft.kind) != nullptr && dialect == Dialect::gguf)
+      order_as_llama_does(output);
     context.kind = draft.kind;
     plan_steps(output, *format, options, assigner.decide(output.targets, context), offenders);
   }

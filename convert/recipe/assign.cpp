@@ -55,12 +55,11 @@ bool is_decoded(const Wish& wish) { return std::holds_alternative<DType>(wish); 
 /// What the mixture gives each target of a file; nothing where it has nothing to say.
 std::vector<std::optional<std::variant<DType, BlockType>>> mixed(const Recipe& recipe, std::span<const Target> targets,
                                                                  const AssignContext& context) {
-  // llama-quantize's rules speak of models; a vision tower stays as it is unless a rule names it.
-  if (recipe.mixture == nullptr || context.kind == OutputKind::mmproj || context.kind == OutputKind::adapter)
-    return std::vector<std::optional<std::variant<DType, BlockType>>>(targets.size());
+  const LlamaFileType* mixture = mixture_for(&recipe, context.kind);
+  if (mixture == nullptr) return std::vector<std::optional<std::variant<DType, BlockType>>>(targets.size());
   std::vector<MixtureTensor> tensors;
   for (const Target& target : targets) tensors.push_back({target.name, target.shape});
-  return mixture_types(*recipe.mixture, tensors, context.model);
+  return mixture_types(*mixture, tensors, context.model);
 }
 
 const Wish* laid_out(const Recipe& recipe, const Target& target) {

@@ -182,15 +182,6 @@ class Mixture {
   bool has_output_ = false;
 };
 
-/// Numbers of tensors in the order in which llama.cpp's loader keeps them: those outside of blocks, then by block and name.
-std::vector<std::size_t> loader_order(std::span<const MixtureTensor> tensors) {
-  std::vector<std::size_t> order(tensors.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  const auto key = [&](std::size_t i) { return std::tuple(block_of(tensors[i].name).value_or(-1), tensors[i].name); };
-  std::ranges::sort(order, {}, key);
-  return order;
-}
-
 }  // namespace
 
 std::span<const LlamaFileType> llama_file_types() { return kFileTypes; }
@@ -226,13 +217,22 @@ bool mixture_takes(std::string_view name, const Shape& shape) {
   return std::ranges::none_of(kNever, [&](std::string_view part) { return has(name, part); });
 }
 
+std::vector<std::size_t> llama_order(std::span<const std::string_view> names) {
+  std::vector<std::size_t> order(names.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {}, [&](std::size_t i) { return std::tuple(block_of(names[i]).value_or(-1), names[i]); });
+  return order;
+}
+
 std::vector<std::optional<Element>> mixture_types(const LlamaFileType& file_type,
                                                   std::span<const MixtureTensor> tensors, const MixtureModel& model) {
   std::vector<std::optional<Element>> types(tensors.size());
   const auto* blocks = std::get_if<BlockType>(&file_type.usual);
   std::optional<Mixture> mixture;
   if (blocks != nullptr) mixture.emplace(file_type, tensors, model);
-  for (const std::size_t i : loader_order(tensors)) {
+  std::vector<std::string_view> names;
+  for (const MixtureTensor& tensor : tensors) names.push_back(tensor.name);
+  for (const std::size_t i : llama_order(names)) {
     if (!mixture_takes(tensors[i].name, tensors[i].shape)) continue;
     types[i] = mixture ? fit_blocks(mixture->type_of(tensors[i]), tensors[i].shape.columns()) : file_type.usual;
   }

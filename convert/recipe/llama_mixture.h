@@ -51,4 +51,8 @@ std::vector<std::optional<std::variant<DType, BlockType>>> mixture_types(const L
                                                                          std::span<const MixtureTensor> tensors,
                                                                          const MixtureModel& model);
 
+/// The order in which llama_model_quantize writes the tensors of one file, as numbers of `names`: those outside of blocks,
+/// then by block and name.
+std::vector<std::size_t> llama_order(std::span<const std::string_view> names);
+
 }  // namespace regauge

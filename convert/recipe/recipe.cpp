@@ -92,6 +92,11 @@ Rule rule_from_json(const Json& json, std::size_t number) {
 
 }  // namespace
 
+const LlamaFileType* mixture_for(const Recipe* recipe, OutputKind kind) {
+  const bool is_model = kind == OutputKind::model || kind == OutputKind::mtp;
+  return recipe != nullptr && is_model ? recipe->mixture : nullptr;
+}
+
 Rule rule_from_text(std::string_view text) {
   // A pattern may hold '=' itself, an encoding never does.
   const std::size_t equals = text.rfind('=');

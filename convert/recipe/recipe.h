@@ -47,6 +47,10 @@ struct Recipe {
   bool is_exact() const { return rules.empty() && mixture == nullptr && layout.empty(); }
 };
 
+/// The mixture that `recipe`, which may be null, has for an output; null when it has none. llama-quantize's rules speak of
+/// models: a vision tower stays as it is unless a rule names it.
+const LlamaFileType* mixture_for(const Recipe* recipe, OutputKind kind);
+
 /// "PATTERN=TYPE", or "@COMPONENT=TYPE" (@attention, @mlp, @embedding ...). Throws Error{invalid}.
 Rule rule_from_text(std::string_view text);
 
