@@ -148,6 +148,19 @@ void note_asymmetric_v1(const PlannedOutput& output, const ConvertOptions& optio
        "", first->name});
 }
 
+/// The GPU's rule is as its kernels read; nobody has held it against one.
+void note_unverified_rule(const Plan& plan, const ConvertOptions& options, Findings& findings) {
+  if (options.mlx_rule != MlxRule::metal || plan.format != "mlx") return;
+  for (const PlannedOutput& output : plan.outputs) {
+    const auto first = std::ranges::find(output.steps, Fidelity::requantized, &Step::fidelity);
+    if (first == output.steps.end()) continue;
+    findings.push_back({Severity::warning, "mlx-rule-unverified",
+                        "codes by the metal rule follow MLX's GPU kernels as they read and were never held against one",
+                        "", first->name});
+    return;
+  }
+}
+
 }  // namespace
 
 void check_required(const Plan& plan, Fidelity required) {
@@ -311,6 +324,7 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
   if (format->name == "gguf")
     note_absent_mtp(*sources.front().checkpoint, sources.front().architecture, adapted, options, plan.findings);
   note_requantized(plan, plan.findings);
+  note_unverified_rule(plan, options, plan.findings);
   plan.left_out = std::move(adapted.left_out);
   measure_corrections(plan.left_out, options);
   if (options.require) check_required(plan, *options.require);

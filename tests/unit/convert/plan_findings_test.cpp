@@ -1,9 +1,12 @@
 #include <algorithm>
+#include <memory>
 #include <random>
+#include <vector>
 
 #include <gtest/gtest.h>
 
 #include "convert/plan.h"
+#include "convert/recipe/recipe.h"
 #include "tests/support/golden.h"
 #include "tests/support/tensors.h"
 
@@ -37,6 +40,26 @@ TEST(PlanFindings, AsymmetricModulesInV1AreNotWhatGptqModelLoads) {
   EXPECT_TRUE(warns_of_asymmetry(plan_gptq(5, GptqLayout::v1)));
   EXPECT_FALSE(warns_of_asymmetry(plan_gptq(5, GptqLayout::v2)));
   EXPECT_FALSE(warns_of_asymmetry(plan_gptq(8, GptqLayout::v1)));
+}
+
+TEST(PlanFindings, TheMetalRuleIsMarkedAsUnverifiedWhereItMakesCodes) {
+  Checkpoint source;
+  source.path = "memory";
+  source.dialect = Dialect::mlx;
+  source.tensors.push_back(testing::dense_tensor("model.t.weight", {4, 64}, std::vector<float>(256, 0.5F)));
+  const auto warns = [&source](MlxRule rule, const char* type) {
+    Recipe recipe;
+    recipe.rules.push_back(rule_from_text(type));
+    ConvertOptions options;
+    options.format = "mlx";
+    options.mlx_rule = rule;
+    options.recipe = std::make_shared<const Recipe>(recipe);
+    const Plan plan = plan_conversion(source, nullptr, "out", options);
+    return std::ranges::find(plan.findings, "mlx-rule-unverified", &Finding::code) != plan.findings.end();
+  };
+  EXPECT_TRUE(warns(MlxRule::metal, "model.t=int4"));
+  EXPECT_FALSE(warns(MlxRule::cpu, "model.t=int4"));
+  EXPECT_FALSE(warns(MlxRule::metal, "model.t=f32"));
 }
 
 }  // namespace
