@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 // Without --max-memory: enough for bands of 4 MiB of output and the values behind them.
-constexpr std::uint64_t kUsualWorkerBytes = 32 * kMiB;
+constexpr std::uint64_t kUsualWorkerBytes = 64 * kMiB;
 // Below this bands get so low that reads get short; fewer workers are better then.
 constexpr std::uint64_t kLeastWorkerBytes = 4 * kMiB;
 // What a run costs beside its buffers: stacks, the allocator's own, the scheduler.

@@ -67,7 +67,7 @@ struct ConvertOptions {
   bool overwrite = false;
   bool replace_partial = false;
   int threads = 0;               ///< 0: as many as the machine has
-  std::uint64_t max_memory = 0;  ///< most anonymous memory of the process in bytes; 0: about 32 MiB a thread
+  std::uint64_t max_memory = 0;  ///< most anonymous memory of the process in bytes; 0: at most 64 MiB a thread
   bool verify = false;           ///< read every band back and hold it against the source
   bool digests = false;          ///< digest what is stored while it is written
   bool journal = false;          ///< keep a record of finished bands, and them, when the run ends early

@@ -15,7 +15,7 @@
 namespace regauge {
 namespace {
 
-constexpr std::int64_t kBandBytes = 8 << 20;
+constexpr std::int64_t kBandBytes = 16 << 20;
 constexpr std::array<std::int64_t, 6> kGroupSizes{1024, 512, 256, 128, 64, 32};
 
 bool is_marlin(GptqLayout layout) { return layout == GptqLayout::marlin || layout == GptqLayout::marlin_runtime; }
