@@ -190,13 +190,17 @@ void OutputDirectory::make_folder(const std::string& folder) {
   folders_.insert(folder);
 }
 
-WritableFile OutputDirectory::make(const std::string& name) {
+void OutputDirectory::check_name(const std::string& name) const {
   if (const char* fault = name_fault(name)) {
     throw Error(ErrorCode::invalid, "the file name '{}' {}", excerpt(name), fault).at(target_.native());
   }
   if (files_.contains(name)) {
     throw Error(ErrorCode::invalid, "two files have the name '{}'", excerpt(name)).at(target_.native());
   }
+}
+
+WritableFile OutputDirectory::make(const std::string& name) {
+  check_name(name);
   const auto [folder, leaf] = split_name(name);
   make_folder(folder);
   const FileDescriptor at = open_folder(folder);
@@ -215,12 +219,7 @@ WritableFile OutputDirectory::make(const std::string& name) {
 }
 
 bool OutputDirectory::link(const std::string& name, const std::filesystem::path& source) {
-  if (const char* fault = name_fault(name)) {
-    throw Error(ErrorCode::invalid, "the file name '{}' {}", excerpt(name), fault).at(target_.native());
-  }
-  if (files_.contains(name)) {
-    throw Error(ErrorCode::invalid, "two files have the name '{}'", excerpt(name)).at(target_.native());
-  }
+  check_name(name);
   const auto [folder, leaf] = split_name(name);
   make_folder(folder);
   const FileDescriptor at = open_folder(folder);

@@ -56,6 +56,7 @@ class OutputDirectory {
   void check_target() const;
   void check_replaceable(const std::filesystem::path& directory) const;
   void lock_partial(const OutputOptions& options);
+  void check_name(const std::string& name) const;
   FileDescriptor open_folder(std::string_view folder) const;
   void make_folder(const std::string& folder);
   void check_strangers() const;

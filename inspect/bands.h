@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "ir/decode/tensor.h"
 #include "ir/rows.h"
 
 namespace regauge::inspect {
@@ -31,6 +32,23 @@ void for_each_band(const RowSource& source, Visitor&& visit) {
     buffer.resize(static_cast<std::size_t>(range.size()) * source.row_bytes());
     source.read(range, buffer);
     visit(std::span<const std::byte>(buffer));
+  }
+}
+
+/// Calls `visit` with all values of `tensor`, some rows at a time, in order. Throws what decoding throws.
+template <typename Visitor>
+void for_each_value_band(const Tensor& tensor, Visitor&& visit) {
+  TensorDecoder decoder(tensor);
+  if (tensor.shape.elements() == 0) return;
+  const std::int64_t rows = tensor.shape.rows();
+  const std::int64_t columns = tensor.shape.columns();
+  const std::int64_t step = band_rows(static_cast<std::size_t>(columns) * sizeof(float), decoder.row_quantum(), 0);
+  std::vector<float> values;
+  for (std::int64_t begin = 0; begin < rows; begin += step) {
+    const RowRange range{begin, std::min(begin + step, rows)};
+    values.resize(static_cast<std::size_t>(range.size() * columns));
+    decoder.decode(range, values);
+    visit(std::span<const float>(values));
   }
 }
 

@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "inspect/bands.h"
 #include "ir/decode/dense.h"
-#include "ir/decode/tensor.h"
 
 namespace regauge::inspect {
 namespace {
@@ -50,18 +49,7 @@ Tested test_part(const Part& part) {
 
 Tested test_values(const Tensor& tensor) {
   Tested tested;
-  if (tensor.shape.elements() == 0) return tested;
-  TensorDecoder decoder(tensor);
-  const std::int64_t rows = tensor.shape.rows();
-  const std::int64_t columns = tensor.shape.columns();
-  const std::int64_t step = band_rows(static_cast<std::size_t>(columns) * sizeof(float), decoder.row_quantum(), 0);
-  std::vector<float> values;
-  for (std::int64_t begin = 0; begin < rows; begin += step) {
-    const RowRange range{begin, std::min(begin + step, rows)};
-    values.resize(static_cast<std::size_t>(range.size() * columns));
-    decoder.decode(range, values);
-    tested.add(values);
-  }
+  for_each_value_band(tensor, [&tested](std::span<const float> values) { tested.add(values); });
   return tested;
 }
 

@@ -11,25 +11,15 @@
 #include "inspect/bands.h"
 #include "inspect/block_codes.h"
 #include "inspect/findings.h"
-#include "ir/decode/tensor.h"
 
 namespace regauge::inspect {
 namespace {
 
 template <typename Visitor>
 void for_each_value(const Tensor& tensor, Visitor&& visit) {
-  TensorDecoder decoder(tensor);
-  if (tensor.shape.elements() == 0) return;
-  const std::int64_t rows = tensor.shape.rows();
-  const std::int64_t columns = tensor.shape.columns();
-  const std::int64_t step = band_rows(static_cast<std::size_t>(columns) * sizeof(float), decoder.row_quantum(), 0);
-  std::vector<float> values;
-  for (std::int64_t begin = 0; begin < rows; begin += step) {
-    const RowRange range{begin, std::min(begin + step, rows)};
-    values.resize(static_cast<std::size_t>(range.size() * columns));
-    decoder.decode(range, values);
+  for_each_value_band(tensor, [&visit](std::span<const float> values) {
     for (const float value : values) visit(value);
-  }
+  });
 }
 
 void count_values(const Tensor& tensor, TensorStats& stats) {
