@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/text.h"
+#include "models/mtp_draft.h"
 
 namespace regauge::inspect {
 namespace {
@@ -84,10 +85,12 @@ Completeness check_completeness(const Checkpoint& checkpoint, const Architecture
     result.has_vision = result.has_vision || one.slot.component == Component::vision;
     result.has_mtp = result.has_mtp || one.slot.component == Component::mtp;
   }
+  result.is_draft = is_mtp_draft(checkpoint, architecture);
   result.repeated = repeated_tensors(held);
   for (ExpectedSlot& expected : architecture.expected()) {
     if (expected.optional && expected.slot.component == Component::vision && !result.has_vision) continue;
     if (expected.optional && expected.slot.component == Component::mtp && !result.has_mtp) continue;
+    if (result.is_draft && expected.slot.component != Component::mtp && expected.slot.layer >= 0) continue;
     const auto found = std::ranges::lower_bound(held, expected.slot, {}, &Held::slot);
     if (found == held.end() || found->slot != expected.slot) result.missing.push_back(std::move(expected));
   }

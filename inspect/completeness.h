@@ -24,6 +24,8 @@ struct Completeness {
   std::vector<std::size_t> repeated;     ///< tensors that hold a weight which an earlier tensor holds already
   bool has_vision = false;               ///< at least one tensor of it
   bool has_mtp = false;
+  bool is_draft =
+      false;  ///< an MTP block in a file of its own (models/mtp_draft.h): blocks of the model are not missing
 };
 
 Completeness check_completeness(const Checkpoint& checkpoint, const Architecture& architecture, const Catalog& catalog);

@@ -65,6 +65,9 @@ class Collector {
     const Completeness& completeness = *evidence_.completeness;
     const int announced = architecture.announced_mtp_layers();
     const std::string_view where = checkpoint_.dialect == Dialect::gguf ? "nextn_predict_layers" : "config.json";
+    if (completeness.is_draft)
+      add(Severity::note, "mtp-draft",
+          "an MTP block in a file of its own, with embedding and head: llama.cpp loads it beside the model's file");
     if (announced > 0 && !completeness.has_mtp) {
       add(Severity::warning, "mtp-announced-absent",
           fmt::format("{} announces {}, but no tensor of it is here", where,
@@ -75,12 +78,14 @@ class Collector {
     if (checkpoint_.dialect == Dialect::gguf) return;  // a GGUF model keeps its vision tower in a file of its own
     if (architecture.has_vision() && !completeness.has_vision) {
       add(Severity::warning, "vision-announced-absent",
-          "config.json describes a vision tower, but no tensor of it is here");
+          "config.json describes a vision tower, but no tensor of it is here; `regauge graft --vision DONOR` brings "
+          "one");
     } else if (!architecture.has_vision() && completeness.has_vision) {
       add(Severity::warning, "vision-undeclared", "vision tensors are here, but config.json has no vision_config");
     } else if (!architecture.has_vision() && checkpoint_.dialect == Dialect::mlx) {
       add(Severity::note, "vision-absent",
-          "text only: no vision tower and no vision_config, as mlx-lm leaves them out");
+          "text only: no vision tower and no vision_config, as mlx-lm leaves them out; `regauge graft --vision DONOR` "
+          "brings one");
     }
   }
 

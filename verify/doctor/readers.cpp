@@ -91,30 +91,20 @@ void judge_unknown(const Patient& patient, Findings& findings, Chart& chart) {
               {Loader::llama_cpp}, {chart.rewrite("leaves them out", {"--drop", "foreign"})});
 }
 
-/// A draft file (`--outputs mtp`) has the MTP block, embedding and head, and loads without the rest.
-bool is_draft(const Patient& patient) {
-  if (patient.checkpoint.dialect != Dialect::gguf || !patient.report.completeness->has_mtp) return false;
-  return std::ranges::none_of(patient.report.catalog.entries, [](const inspect::Entry& entry) {
-    return entry.assembly && entry.layer >= 0 && entry.component != Component::mtp;
-  });
-}
-
 /// What would be a fault elsewhere. A part added in a file of its own is how MLX directories get their MTP layer, and
 /// mlx-lm reads every shard.
-bool is_usual(std::string_view code, bool mlx, bool draft) {
-  if (code == "shard-unlisted" || code == "index-tensor-unlisted") return mlx;
-  return code == "tensor-missing" && draft;
+bool is_usual(std::string_view code, bool mlx) {
+  return mlx && (code == "shard-unlisted" || code == "index-tensor-unlisted");
 }
 
 }  // namespace
 
 void judge_findings(const Patient& patient, Findings& findings, Chart& chart) {
   judge_unknown(patient, findings, chart);
-  const bool draft = patient.report.completeness && is_draft(patient);
   const bool mlx = patient.checkpoint.dialect == Dialect::mlx;
   Findings remarks;
   for (Finding& finding : findings) {
-    if (is_usual(finding.code, mlx, draft)) finding.severity = Severity::note;
+    if (is_usual(finding.code, mlx)) finding.severity = Severity::note;
     const auto known = std::ranges::find(kKnown, finding.code, &Known::code);
     const bool wrong =
         finding.severity == Severity::fault || (known != kKnown.end() && finding.severity != Severity::note);
