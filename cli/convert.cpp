@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <chrono>
@@ -64,8 +65,25 @@ void take_parts(const ConvertArguments& arguments, const ConvertOptions& options
   if (!arguments.mmproj.empty()) model.add(arguments.mmproj);
   if (model.first().dialect != Dialect::gguf || options.format == "gguf") return;
   const auto telling = arguments.quiet ? Telling::quiet : Telling::note;
-  if (model.paths().size() == 1 && !options.drop_vision) model.take_beside(OutputKind::mmproj, telling);
+  if (!model.has_vision() && !options.drop_vision) model.take_beside(OutputKind::mmproj, telling);
+  if (!model.has_mtp() && !options.drop_mtp) model.take_beside(OutputKind::mtp, telling);
   if (!model.has_factors() && options.eora != EoraPolicy::drop) model.take_beside(OutputKind::adapter, telling);
+}
+
+/// What is asked for by name and cannot be written, for want of the part that it holds.
+void refuse_absent_outputs(const ConvertArguments& arguments, const Plan& plan) {
+  if (plan.format != "gguf") return;
+  for (const std::string& wanted : arguments.outputs) {
+    const bool planned =
+        std::ranges::any_of(plan.outputs, [&](const PlannedOutput& output) { return name(output.kind) == wanted; });
+    if (planned) continue;
+    const bool factors = wanted == "adapter";
+    const bool tower = wanted == "mmproj";
+    throw Error(ErrorCode::not_found, "has no {} for --outputs {}; {}",
+                factors ? "low-rank factors" : (tower ? "vision tower" : "MTP layer"), wanted,
+                factors ? "--adapter names some" : "`regauge graft` brings one from another checkpoint")
+        .at(arguments.sources.front());
+  }
 }
 
 /// Makes every large buffer a mapping of its own, given back when it is freed, so that what is held is what is in use.
@@ -122,6 +140,7 @@ int run_convert(const ConvertArguments& arguments) {
   }
   take_parts(arguments, options, model);
   const Plan plan = plan_conversion(model.paths(), arguments.target, options);
+  refuse_absent_outputs(arguments, plan);
   refuse_overwriting_source(source, plan);
   if (!arguments.quiet && !arguments.json) {
     fmt::print(stderr, "{}{}", render_findings(source.findings), render_findings(plan.findings));

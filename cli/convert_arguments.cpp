@@ -115,6 +115,7 @@ ConvertOptions options_of(const ConvertArguments& arguments) {
       return std::ranges::find(arguments.outputs, kind) != arguments.outputs.end();
     };
     options.separate_mtp = listed("mtp");
+    options.omit_model = !listed("model");
     options.drop_vision = !listed("mmproj");
     if (!listed("adapter")) options.eora = EoraPolicy::drop;
   }

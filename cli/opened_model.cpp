@@ -12,8 +12,21 @@
 #include "convert/plan.h"
 #include "models/architecture.h"
 #include "models/low_rank.h"
+#include "models/mtp_draft.h"
 
 namespace regauge::cli {
+namespace {
+
+std::string_view part_name(OutputKind kind) {
+  switch (kind) {
+    case OutputKind::mmproj: return "vision tower";
+    case OutputKind::mtp: return "MTP layer";
+    case OutputKind::adapter: return "low-rank factors";
+    default: return "model";
+  }
+}
+
+}  // namespace
 
 OpenedModel::OpenedModel(const std::vector<std::string>& paths, const OpenOptions& options, Adapters adapters)
     : first_(paths.front()), adapters_(adapters) {
@@ -48,7 +61,11 @@ void OpenedModel::add(const std::string& path) {
                         paths_.front().architecture != nullptr && !is_adapter(first());
   if (attaches) return attach(std::move(*checkpoint));
   architectures_.push_back(recognise(*checkpoint));
-  paths_.push_back({checkpoint.get(), architectures_.back().get()});
+  const Architecture* architecture = architectures_.back().get();
+  OpenedPath added{checkpoint.get(), architecture};
+  // A draft file repeats the embedding, norm and head that the model's own file has.
+  if (architecture != nullptr && is_mtp_draft(*checkpoint, *architecture)) added.only = Component::mtp;
+  paths_.push_back(added);
   checkpoints_.push_back(std::move(checkpoint));
 }
 
@@ -66,6 +83,12 @@ bool OpenedModel::has_vision() const {
       paths_, [](const OpenedPath& path) { return path.architecture != nullptr && path.architecture->has_vision(); });
 }
 
+bool OpenedModel::has_mtp() const {
+  return std::ranges::any_of(paths_, [](const OpenedPath& path) {
+    return path.architecture != nullptr && has_mtp_tensors(*path.checkpoint, *path.architecture);
+  });
+}
+
 bool OpenedModel::has_factors() const {
   return std::ranges::any_of(paths_, [](const OpenedPath& path) {
     return is_adapter(*path.checkpoint) || std::ranges::any_of(path.checkpoint->tensors, &Tensor::has_low_rank);
@@ -77,8 +100,7 @@ bool OpenedModel::take_beside(OutputKind kind, Telling telling) {
   const std::filesystem::path beside = output_path(first_, kind);
   if (!std::filesystem::is_regular_file(beside)) return false;
   if (telling == Telling::note) {
-    fmt::print(stderr, "note: {}: taken for the model's {}\n", printable(beside.string()),
-               kind == OutputKind::adapter ? "low-rank factors" : "vision tower");
+    fmt::print(stderr, "note: {}: taken for the model's {}\n", printable(beside.string()), part_name(kind));
   }
   add(beside.string());
   return true;
@@ -86,6 +108,7 @@ bool OpenedModel::take_beside(OutputKind kind, Telling telling) {
 
 void OpenedModel::take_parts_like(const OpenedModel& other, Telling telling) {
   if (!has_vision() && other.has_vision()) take_beside(OutputKind::mmproj, telling);
+  if (!has_mtp() && other.has_mtp()) take_beside(OutputKind::mtp, telling);
   if (!has_factors() && other.has_factors()) take_beside(OutputKind::adapter, telling);
 }
 

@@ -28,16 +28,18 @@ class OpenedModel {
   const Checkpoint& first() const noexcept { return *checkpoints_.front(); }
   /// Whether any of its configurations describes a vision tower.
   bool has_vision() const;
+  /// Whether any of its tensors is of an MTP layer.
+  bool has_mtp() const;
   /// Whether any weight has low-rank factors.
   bool has_factors() const;
 
   enum class Telling : std::uint8_t { quiet, note };
-  /// Takes what lies beside a GGUF model, mmproj-NAME.gguf and NAME-LoRA.gguf, when `other` has a vision tower or factors and
-  /// this has not.
+  /// Takes what lies beside a GGUF model, mmproj-NAME.gguf, mtp-NAME.gguf and NAME-LoRA.gguf, when `other` has a vision
+  /// tower, an MTP layer or factors and this has not.
   void take_parts_like(const OpenedModel& other, Telling telling);
   /// Takes the file beside a GGUF model that holds its `kind`, when it is there; says so. False when nothing was taken.
   bool take_beside(OutputKind kind, Telling telling);
-  /// Adds one more path.
+  /// Adds one more path. Of an MTP draft file nothing but the MTP layer counts.
   void add(const std::string& path);
 
  private:

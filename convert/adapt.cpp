@@ -402,7 +402,29 @@ class Adapter {
     return 0;
   }
 
+  /// A part that comes in a file of its own is there as a whole: half an mmproj file is a mistake, and so is one of keys
+  /// alone, as llama.cpp's converter writes it of a tower whose names it does not know.
+  void check_parts() const {
+    for (const OpenedPath& path : sources_.subspan(1)) {
+      const bool tower = path.architecture->layers() == 0 && path.architecture->has_vision();
+      const bool mtp = path.only == Component::mtp;
+      if ((!tower || options_.drop_vision) && (!mtp || options_.drop_mtp)) continue;
+      const Component part = tower ? Component::vision : Component::mtp;
+      std::vector<std::string> missing;
+      for (const ExpectedSlot& expected : path.architecture->expected()) {
+        if (expected.slot.component == part && !slots_.contains(expected.slot))
+          missing.push_back(path.architecture->canonical_name(expected.slot));
+      }
+      if (!missing.empty()) {
+        throw Error(ErrorCode::malformed, "{} weights of {} are missing: {}", missing.size(),
+                    tower ? "its vision tower" : "its MTP layer", list_names(missing))
+            .at(path.checkpoint->path);
+      }
+    }
+  }
+
   void check_complete() const {
+    check_parts();
     if (dialect_ != Dialect::gguf) return;
     std::vector<std::string> missing;
     bool text = false;
@@ -519,6 +541,10 @@ Adaptation adapt_factors(const OpenedPath& path, Dialect dialect, const ConvertO
 Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names, Dialect dialect,
                  const ConvertOptions& options) {
   const Checkpoint& first = *sources.front().checkpoint;
+  for (const OpenedPath& part : sources.subspan(1)) {
+    if (part.architecture == nullptr)
+      throw Error(ErrorCode::unsupported, "is no part of a model that is known").at(part.checkpoint->path);
+  }
   // An adapter file holds factors of weights, not weights, and does not tell the sizes that names are checked against.
   const bool known = names != nullptr && first.metadata.get_string("general.type") != "adapter";
   const bool same_dialect = sources.size() == 1 && first.dialect == dialect && !options.separate_mtp &&

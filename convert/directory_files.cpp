@@ -25,6 +25,14 @@ bool describes_storage(std::string_view name) {
          leaf.ends_with(".safetensors");
 }
 
+/// The file of a GGUF model's vision tower, among the parts that come with it.
+const Checkpoint* tower_of(std::span<const OpenedPath> sources) {
+  for (const OpenedPath& path : sources.subspan(1)) {
+    if (path.architecture != nullptr && path.architecture->has_vision()) return path.checkpoint;
+  }
+  return nullptr;
+}
+
 void carry_beside(const Checkpoint& source, DirectoryFiles& out) {
   if (source.config) out.config = source.config;
   for (const Sidecar& sidecar : source.sidecars) {
@@ -106,7 +114,7 @@ DirectoryFiles collect_directory_files(std::span<const OpenedPath> sources, Dial
     const HfFacts facts{.target = dialect,
                         .mtp_layers = mtp_layers,
                         .dtype = common_dtype(options),
-                        .vision = sources.size() > 1 ? sources[1].checkpoint : nullptr};
+                        .vision = options.drop_vision ? nullptr : tower_of(sources)};
     for (TextFile& file : sources.front().architecture->hf_files(model, facts, findings)) {
       if (file.name == kConfig) {
         out.config = parse_json(file.text, file.name);

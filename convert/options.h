@@ -54,6 +54,7 @@ struct ConvertOptions {
   bool fold = true;                 ///< reorder MLPs so that act-order of down projections goes away
   bool as_stored = false;           ///< in the order and convention of the names' own checkpoint, which is added to
   bool separate_mtp = false;        ///< of a GGUF: the MTP block in a file of its own
+  bool omit_model = false;          ///< of a GGUF: only the files beside the model's own
   bool drop_vision = false;
   bool drop_mtp = false;
   EoraPolicy eora = EoraPolicy::keep;
@@ -63,7 +64,7 @@ struct ConvertOptions {
   bool directory = false;                       ///< safetensors: a directory of shards instead of one file
   std::uint64_t shard_bytes = 0;                ///< most data bytes of one file; 0: one file
   std::string model_name;                       ///< general.name; empty: from the source's path
-  bool link_kept = false;  ///< hard links in place of copies of files that are taken over
+  bool link_kept = false;                       ///< hard links in place of copies of files that are taken over
   bool overwrite = false;
   bool replace_partial = false;
   int threads = 0;               ///< 0: as many as the machine has

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "convert/choose.h"
@@ -131,6 +132,39 @@ void note_absent_mtp(const Checkpoint& source, const Architecture* architecture,
        fmt::format("the configuration announces {} MTP layer{}, the tensors hold {}: written as the tensors say",
                    announced, announced == 1 ? "" : "s", adapted.mtp_layers),
        "config.json", ""});
+}
+
+/// The same of the vision tower, of whose file nothing is written then.
+void note_absent_vision(const Checkpoint& source, const Architecture* architecture, const Plan& plan,
+                        const ConvertOptions& options, Findings& findings) {
+  if (architecture == nullptr || source.dialect == Dialect::gguf || options.drop_vision || !architecture->has_vision())
+    return;
+  if (std::ranges::any_of(plan.outputs, [](const PlannedOutput& one) { return one.kind == OutputKind::mmproj; }))
+    return;
+  findings.push_back({Severity::warning, "vision-announced-absent",
+                      "the configuration describes a vision tower, the tensors hold none: no mmproj file is written",
+                      "config.json", ""});
+}
+
+/// Takes the model's own file off the outputs, and what is in no other one with it.
+void omit_model(Adaptation& adapted) {
+  const auto model = std::ranges::find(adapted.outputs, OutputKind::model, &OutputDraft::kind);
+  if (model == adapted.outputs.end()) return;
+  const OutputDraft omitted = std::move(*model);
+  adapted.outputs.erase(model);
+  std::set<const Tensor*> told;
+  for (const OutputDraft& draft : adapted.outputs) {
+    for (const Target& target : draft.targets) {
+      for (const TargetPiece& piece : target.pieces) told.insert(piece.tensor);
+    }
+  }
+  for (const Target& target : omitted.targets) {
+    for (const TargetPiece& piece : target.pieces) {
+      if (told.insert(piece.tensor).second)
+        adapted.left_out.push_back(
+            {piece.tensor->name, "the model's own file is not among --outputs", nullptr, std::nullopt});
+    }
+  }
 }
 
 /// GPTQModel takes v1 zero points of asymmetric modules from its own files only, because others once wrote them wrong.
@@ -299,6 +333,9 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
   const Architecture* names = own_names != nullptr ? own_names.get() : sources.front().architecture;
   Adaptation adapted = adapt(sources, names, dialect, options);
   plan.restored = std::move(adapted.restored);
+  if (format->name == "gguf" && options.omit_model) omit_model(adapted);
+  if (adapted.outputs.empty())
+    throw Error(ErrorCode::invalid, "nothing of it is to be written").at(plan.sources.front()->path);
   std::vector<std::string> offenders;
   const Recipe exact;
   Assigner assigner(options.recipe != nullptr ? *options.recipe : exact);
@@ -321,8 +358,10 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
     note_asymmetric_v1(output, options, plan.findings);
     if (directory) output.files = finish_directory_files(files, *format, output, adapted, options);
   }
-  if (format->name == "gguf")
+  if (format->name == "gguf") {
     note_absent_mtp(*sources.front().checkpoint, sources.front().architecture, adapted, options, plan.findings);
+    note_absent_vision(*sources.front().checkpoint, sources.front().architecture, plan, options, plan.findings);
+  }
   note_requantized(plan, plan.findings);
   note_unverified_rule(plan, options, plan.findings);
   plan.left_out = std::move(adapted.left_out);

@@ -90,6 +90,8 @@ class TakingApart {
     const auto assembly = architecture == nullptr
                               ? std::nullopt
                               : architecture->parse(paths_[path_].checkpoint->dialect, tensor.name, tensor.shape);
+    const std::optional<Component>& only = paths_[path_].only;
+    if (only && (!assembly || assembly->pieces.empty() || assembly->pieces.front().slot.component != *only)) return;
     if (!assembly) {
       add(as_it_is(tensor), LeafKind::weight, tensor);
       take_own_factors(tensor, nullptr);
