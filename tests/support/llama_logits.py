@@ -5,7 +5,7 @@ The libraries are those of the npm package @node-llama-cpp/linux-x64 3.22.1 (lla
 found below --node-modules, else $REGAUGE_NODE_MODULES, else build/oracle/node_modules of this checkout. Everything else
 is the Python standard library.
 
-    llama_logits.py logits MODEL.gguf --expected FILE [--max-diff 0.3] [--mtp] [--adapter LORA.gguf]
+    llama_logits.py logits MODEL.gguf --expected FILE [--max-diff 0.3] [--mtp | --draft MTP.gguf] [--adapter LORA.gguf]
     llama_logits.py tokenize MODEL.gguf -- TEXT
     llama_logits.py info MODEL.gguf
     llama_logits.py quantize IN.gguf OUT.gguf Q4_0
@@ -218,13 +218,14 @@ class Llama:
             rows.append(array.array("f", ctypes.string_at(address, 4 * width)))
         return rows
 
-    def logits(self, model, tokens, adapter=None, mtp=False):
-        """(main, mtp or None). Row t of the second follows from hidden state t and token t + 1, and speaks of token t + 2."""
+    def logits(self, model, tokens, adapter=None, draft=None):
+        """(main, mtp or None). `draft` is the model whose MTP block is run, `model` itself or one that has little else. Row t
+        of the second follows from hidden state t and token t + 1, and speaks of token t + 2."""
         size = self.vocabulary_size(model)
         context = self.context(model, len(tokens))
         if adapter:
             self.attach_adapter(model, context, adapter)
-        if not mtp:
+        if draft is None:
             return self.evaluate(context, Batch(tokens), size), None
         # No stable C interface for these two yet: they are exported under their C++ names only.
         keep_hidden_states = self.llama._Z26llama_set_embeddings_nextnP13llama_contextbb
@@ -237,7 +238,7 @@ class Llama:
         inputs = array.array("f")
         for state in states[:-1]:
             inputs.extend(state)
-        second = self.context(model, len(tokens), ctx_type=CONTEXT_OF_MTP, ctx_other=context)
+        second = self.context(draft, len(tokens), ctx_type=CONTEXT_OF_MTP, ctx_other=context)
         return main, self.evaluate(second, Batch(tokens[1:], 1, inputs), size)
 
 
@@ -295,7 +296,14 @@ def run_logits(llama, options):
         raise Failure(2, "tokens come from --tokens or from the tensor `prompt` of --expected")
     tokens = [int(token) for token in options.tokens.split(",")] if options.tokens else list(expected["prompt"])
     model = llama.load(options.model)
-    main, mtp = llama.logits(model, tokens, options.adapter, options.mtp)
+    draft = llama.load(options.draft) if options.draft else model if options.mtp else None
+    main, mtp = llama.logits(model, tokens, options.adapter, draft)
+    if options.save:
+        found = {"prompt": tokens, options.tensor: [row.tolist() for row in main]}
+        if mtp is not None:
+            found["mtp_" + options.tensor] = [row.tolist() for row in mtp]
+        with open(options.save, "w", encoding="utf-8") as file:
+            json.dump(found, file)
     result = {"model": options.model, **compare(main, expected[options.tensor] if expected else None)}
     parts = [result]
     if mtp is not None:
@@ -354,6 +362,8 @@ def parse_options():
     logits.add_argument("--max-diff", type=float)
     logits.add_argument("--adapter", help="a LoRA adapter to attach at scale 1")
     logits.add_argument("--mtp", action="store_true", help="run the MTP block too")
+    logits.add_argument("--draft", help="run the MTP block of this file, which need not hold the model's own blocks")
+    logits.add_argument("--save", help="write prompt and logits here, as --expected takes them")
     logits.set_defaults(run=run_logits)
 
     tokenize = commands.add_parser("tokenize")
