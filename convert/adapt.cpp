@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "convert/completeness.h"
 #include "convert/fold.h"
 #include "convert/recipe/recipe.h"
 #include "convert/refusal.h"
@@ -249,7 +250,9 @@ class Adapter {
     for (const auto& [slot, found] : slots_) put_together(slot, found);
     finish_outputs();
     corrections_.finish();
-    check_complete();
+    const HasSlot has = [this](const Slot& slot) { return slots_.contains(slot); };
+    check_parts(sources_, options_, has);
+    if (dialect_ == Dialect::gguf) check_demanded(sources_, names_, result_.mtp_layers, has);
     return std::move(result_);
   }
 
@@ -400,51 +403,6 @@ class Adapter {
       before += path.checkpoint->files.size();
     }
     return 0;
-  }
-
-  /// A part that comes in a file of its own is there as a whole: half an mmproj file is a mistake, and so is one of keys
-  /// alone, as llama.cpp's converter writes it of a tower whose names it does not know.
-  void check_parts() const {
-    for (const OpenedPath& path : sources_.subspan(1)) {
-      const bool tower = path.architecture->layers() == 0 && path.architecture->has_vision();
-      const bool mtp = path.only == Component::mtp;
-      if ((!tower || options_.drop_vision) && (!mtp || options_.drop_mtp)) continue;
-      const Component part = tower ? Component::vision : Component::mtp;
-      std::vector<std::string> missing;
-      for (const ExpectedSlot& expected : path.architecture->expected()) {
-        if (expected.slot.component == part && !slots_.contains(expected.slot))
-          missing.push_back(path.architecture->canonical_name(expected.slot));
-      }
-      if (!missing.empty()) {
-        throw Error(ErrorCode::malformed, "{} weights of {} are missing: {}", missing.size(),
-                    tower ? "its vision tower" : "its MTP layer", list_names(missing))
-            .at(path.checkpoint->path);
-      }
-    }
-  }
-
-  void check_complete() const {
-    check_parts();
-    if (dialect_ != Dialect::gguf) return;
-    std::vector<std::string> missing;
-    bool text = false;
-    bool vision = false;
-    for (const auto& [slot, found] : slots_) {
-      text = text || root(slot.component) == "text";
-      vision = vision || slot.component == Component::vision;
-    }
-    for (const ExpectedSlot& expected : names_.expected()) {
-      const Component component = expected.slot.component;
-      const bool wanted = component == Component::vision ? vision
-                          : component == Component::mtp  ? result_.mtp_layers > 0
-                                                         : text;
-      if (wanted && !slots_.contains(expected.slot)) missing.push_back(names_.canonical_name(expected.slot));
-    }
-    if (!missing.empty()) {
-      throw Error(ErrorCode::malformed, "{} weights are missing that llama.cpp demands: {}", missing.size(),
-                  list_names(missing))
-          .at(sources_.front().checkpoint->path);
-    }
   }
 
   std::span<const OpenedPath> sources_;
