@@ -257,8 +257,8 @@ bool has_draft(std::span<const OpenedPath> paths) {
   return std::ranges::any_of(paths, [](const OpenedPath& path) { return path.only == Component::mtp; });
 }
 
-/// Where one side has its MTP blocks in a file of their own, the files of the models count blocks differently and mean the
-/// same: the blocks themselves are compared as tensors.
+/// Where one side has its MTP blocks in a file of their own, the files of the models count blocks differently and mean
+/// the same: the blocks themselves are compared as tensors.
 void forgive_block_counts(std::size_t begin, std::vector<KeyDiff>& out) {
   for (std::size_t i = begin; i < out.size(); ++i) {
     const std::string& key = out[i].key;

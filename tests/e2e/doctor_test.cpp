@@ -16,8 +16,8 @@
 #include "tests/support/oracle.h"
 #include "tests/support/patch.h"
 
-// GGUF files broken as people's tools break them: what llama.cpp makes of each, the command that `regauge doctor` prints for it,
-// and what llama.cpp makes of the file that this command writes.
+// GGUF files broken as people's tools break them: what llama.cpp makes of each, the command that `regauge doctor`
+// prints for it, and what llama.cpp makes of the file that this command writes.
 
 namespace regauge {
 namespace {

@@ -19,10 +19,14 @@
 #include "tests/support/patch.h"
 
 // Every golden checkpoint of the family, in every form in which it can be given to llama.cpp: converted by the finished
-// program, loaded and run, its logits held against those of the reference in f64, its tokenizer against Hugging Face's, its
-// files read by @huggingface/gguf. Each test prints a line of figures; all of them are a table:
+// program, loaded and run, its logits held against those of the reference in f64, its tokenizer against Hugging Face's,
+// its files read by @huggingface/gguf. Each test prints a line of figures; all of them are a table:
 //
-//     ctest -R FamilyInLlama -V | grep '^[0-9]*: | '
+//     ctest -R FamilyInLlama -V | grep ': | '
+//
+// Its columns: the row; largest difference from the golden logits of the model and of its MTP pass, and of both with
+// the low-rank factors attached; from what llama.cpp makes of the source, a GGUF itself; positions whose arg-max
+// agrees; test strings with the expected ids; files written.
 
 namespace regauge {
 namespace {
@@ -32,9 +36,9 @@ using testing::LlamaAnswer;
 using testing::run_command;
 using testing::ScratchDir;
 
-// Largest differences that are the runtime's and not ours. F32 files against the f64 reference stay below 1.2e-5; the kernels
-// of BF16 and of blocks round activations as well, which costs 0.04 to 0.17 here. Q4_0 made by
-// llama-quantize is really lossy: 2.74 and 2.01 by llama.cpp's own run of the golden file.
+// Largest differences that are the runtime's and not ours. F32 files against the f64 reference stay below 1.5e-5; the
+// kernels of BF16 and of blocks round activations as well, which costs 0.04 to 0.17 here. Q4_0 made by llama-quantize
+// is really lossy: 2.74 and 2.01 by llama.cpp's own run of the golden file.
 constexpr double kF32 = 1e-4;
 constexpr double kKernels = 0.3;
 constexpr double kLastBits = 0.02;  // and what the last bit of ssm_a, log and exp away, comes to in BF16 kernels
@@ -166,8 +170,9 @@ class FamilyInLlama : public ::testing::TestWithParam<Row> {
   const ScratchDir stations_;
 };
 
-/// Token ids of the strings of the family's test set, equal to those that Hugging Face's tokenizer gives without NFC, a step
-/// that llama.cpp does not know; of the tiny models, whose vocabulary is bytes, to what llama.cpp makes of their golden file.
+/// Token ids of the strings of the family's test set, equal to those that Hugging Face's tokenizer gives without NFC, a
+/// step that llama.cpp does not know; of the tiny models, whose vocabulary is bytes, to what llama.cpp makes of their
+/// golden file.
 std::string expect_tokens(const fs::path& model, const std::string& family) {
   std::vector<std::string> texts;
   std::vector<nlohmann::json> wanted;
@@ -194,8 +199,8 @@ std::string expect_tokens(const fs::path& model, const std::string& family) {
   return std::to_string(equal) + "/" + std::to_string(texts.size());
 }
 
-/// The vision file has the tensors of the one that llama.cpp's converter made, byte for byte; those that it has in BF16 may be
-/// the same numbers in F32 where that was asked for.
+/// The vision file has the tensors of the one that llama.cpp's converter made, byte for byte; those that it has in BF16
+/// may be the same numbers in F32 where that was asked for.
 void expect_golden_tower(const fs::path& made, bool widened) {
   const auto golden = testing::find_golden("qwen35_family/hf-bf16.mmproj.gguf");
   ASSERT_TRUE(golden);
@@ -405,55 +410,6 @@ std::vector<Row> all_rows() {
 
 INSTANTIATE_TEST_SUITE_P(Rows, FamilyInLlama, ::testing::ValuesIn(all_rows()),
                          [](const auto& test) { return test.param.name; });
-
-/// The golden adapter file, which GPTQModel's factors were written to by other code, over bases of ours.
-class GoldenAdapter : public ::testing::Test {
- protected:
-  void run(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), REGAUGE_CLI);
-    const auto result = run_command(arguments);
-    ASSERT_EQ(result.exit_code, 0) << result.err;
-  }
-  const ScratchDir scratch_;
-};
-
-TEST_F(GoldenAdapter, CorrectsABaseOfOursAndIsMergedIntoIt) {
-  REGAUGE_FULL_GOLDEN_OR_SKIP(source, kFamily + "gptq-mixed-eora");
-  REGAUGE_FULL_GOLDEN_OR_SKIP(adapter, kFamily + "gptq-mixed-eora.adapter.gguf");
-  REGAUGE_FULL_GOLDEN_OR_SKIP(expected, logits_of("gptq-mixed-eora"));
-  REGAUGE_ORACLE_OR_SKIP(oracle);
-  RecordProperty("ggml", oracle.version());
-  const fs::path base = scratch_ / "base.gguf";
-  ASSERT_NO_FATAL_FAILURE(run({"convert", source, base, "--dense", "f32", "--drop", "eora,vision", "-q"}));
-  const LlamaAnswer with = testing::run_in_llama(
-      {.model = base, .expected = expected, .tensor = "logits_eora", .mtp = true, .adapter = adapter});
-  ASSERT_TRUE(with.main && with.mtp) << with.log;
-  EXPECT_LE(*with.main, kLastBits);
-  EXPECT_LE(*with.mtp, kLastBits);
-
-  // The factors' way into a directory and into the weights, decoded to F32: the kernels' rounding is gone.
-  const fs::path directory = scratch_ / "hf";
-  ASSERT_NO_FATAL_FAILURE(run({"convert", base, adapter, directory, "--to", "safetensors", "--dense", "f32", "-q"}));
-  ASSERT_NO_FATAL_FAILURE(run({"convert", directory, scratch_ / "again.gguf", "--dense", "f32", "-q"}));
-  const LlamaAnswer again = testing::run_in_llama({.model = scratch_ / "again.gguf",
-                                                   .expected = expected,
-                                                   .tensor = "logits_eora",
-                                                   .mtp = true,
-                                                   .adapter = scratch_ / "again-LoRA.gguf"});
-  ASSERT_TRUE(again.main && again.mtp) << again.log;
-  EXPECT_LE(*again.main, kF32);
-  EXPECT_LE(*again.mtp, kF32);
-
-  ASSERT_NO_FATAL_FAILURE(
-      run({"convert", base, adapter, scratch_ / "merged.gguf", "--eora", "merge", "--dense", "f32", "-q"}));
-  const LlamaAnswer merged = testing::run_in_llama(
-      {.model = scratch_ / "merged.gguf", .expected = expected, .tensor = "logits_eora", .mtp = true});
-  ASSERT_TRUE(merged.main && merged.mtp) << merged.log;
-  EXPECT_LE(*merged.main, kF32);
-  EXPECT_LE(*merged.mtp, kF32);
-  std::printf("| %-34s | %s, by way of a directory %s, merged %s |\n", "golden adapter.gguf, our base",
-              shown(with.main).c_str(), shown(again.main).c_str(), shown(merged.main).c_str());
-}
 
 }  // namespace
 }  // namespace regauge

@@ -10,8 +10,9 @@
 #include "tests/support/command.h"
 #include "tests/support/golden.h"
 
-// What loaders make of the `dynamic` rules of GPTQ directories that we write, above all of an MTP layer that is not quantized:
-// rules are applied by Python's re, the engine of GPTQModel and vLLM, and held against the arrays that are stored.
+// What loaders make of the `dynamic` rules of GPTQ directories that we write, above all of an MTP layer that is not
+// quantized: rules are applied by Python's re, the engine of GPTQModel and vLLM, and held against the arrays that are
+// stored.
 
 namespace regauge {
 namespace {

@@ -16,8 +16,8 @@
 #include "tests/support/golden.h"
 #include "tests/support/patch.h"
 
-// The vision tower from every kind of source into a GGUF of its own and back, held against the file that llama.cpp's own
-// converter made and the arrays of the original; and towers that are not whole, which give no file at all.
+// The vision tower from every kind of source into a GGUF of its own and back, held against the file that llama.cpp's
+// own converter made and the arrays of the original; and towers that are not whole, which give no file at all.
 
 namespace regauge {
 namespace {

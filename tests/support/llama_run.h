@@ -21,8 +21,8 @@ struct LlamaRun {
 };
 
 struct LlamaAnswer {
-  /// 0 ran and is finite; 1 not finite, or of another shape than expected; 2 refused by the loader; 3 loaded and did not run; from
-  /// 128 on ended by a signal, as by a failed assertion.
+  /// 0 ran and is finite; 1 not finite, or of another shape than expected; 2 refused by the loader; 3 loaded and did
+  /// not run; from 128 on ended by a signal, as by a failed assertion.
   int status = -1;
   std::optional<double> main;  ///< largest absolute difference from the expected logits
   std::optional<double> mtp;

@@ -9,8 +9,8 @@
 
 namespace regauge::testing {
 
-/// What @huggingface/gguf reads in a file (tests/support/parse_gguf.mjs); nothing when it refuses the file, which fails the
-/// test. Call only where has_huggingface_parser().
+/// What @huggingface/gguf reads in a file (tests/support/parse_gguf.mjs); nothing when it refuses the file, which fails
+/// the test. Call only where has_huggingface_parser().
 std::optional<nlohmann::json> parse_with_huggingface(const std::filesystem::path& file);
 bool has_huggingface_parser();
 
