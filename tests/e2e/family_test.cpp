@@ -344,31 +344,30 @@ std::vector<Row> quantized_rows() {
   };
 }
 
-std::vector<Row> tiny_rows() {
+std::vector<Row> tiny_rows(const std::string& prefix, const std::string& folder) {
   std::vector<Row> rows;
-  for (const auto& [prefix, folder] : {std::pair("tiny_", kTiny), std::pair("tiny_moe_", kMoe)}) {
-    const auto row = [&](const std::string& name, const std::string& options, double bound, Mtp mtp) {
-      rows.push_back(Row{prefix + name, {folder + "hf"}, folder + "ref.json", words(options), bound, mtp});
-    };
-    row("f32", "--dtype f32 --drop vision", kF32, Mtp::inside);
-    row("f32_mtp_beside", "--dtype f32 --outputs model,mtp", kF32, Mtp::beside);
-    row("f32_mtp_left_out", "--dtype f32 --drop mtp,vision", kF32, Mtp::left_out);
-    row("as_it_is", "--drop vision", kKernels, Mtp::inside);
-    for (const auto& [file, mtp] : {std::pair("tiny", Mtp::none), std::pair("tiny-mtp", Mtp::inside)}) {
-      Row copy{std::string(prefix) + (mtp == Mtp::none ? "gguf" : "mtp_gguf"),
-               {folder + file + ".gguf"},
-               folder + "ref.json",
-               words("--fresh"),
-               kF32,
-               mtp};
-      copy.source_bound = 0;
-      rows.push_back(copy);
-      copy.name += "_by_way_of_hf";
-      copy.options = {};
-      copy.by_way_of = {{"hf", words("--to safetensors")}};
-      copy.source_bound = kF32;  // -exp() gives its argument back but for the last bit
-      rows.push_back(copy);
-    }
+  const auto row = [&](const std::string& name, const std::string& options, double bound, Mtp mtp) {
+    rows.push_back(Row{prefix + name, {folder + "hf"}, folder + "ref.json", words(options), bound, mtp});
+  };
+  row("f32", "--dtype f32 --drop vision", kF32, Mtp::inside);
+  row("f32_mtp_beside", "--dtype f32 --outputs model,mtp", kF32, Mtp::beside);
+  row("f32_mtp_left_out", "--dtype f32 --drop mtp,vision", kF32, Mtp::left_out);
+  row("as_it_is", "--drop vision", kKernels, Mtp::inside);
+  for (const Mtp mtp : {Mtp::none, Mtp::inside}) {
+    const std::string file = mtp == Mtp::none ? "tiny.gguf" : "tiny-mtp.gguf";
+    Row copy{prefix + (mtp == Mtp::none ? "gguf" : "mtp_gguf"),
+             {folder + file},
+             folder + "ref.json",
+             words("--fresh"),
+             kF32,
+             mtp};
+    copy.source_bound = 0;
+    rows.push_back(copy);
+    copy.name += "_by_way_of_hf";
+    copy.options = {};
+    copy.by_way_of = {{"hf", words("--to safetensors")}};
+    copy.source_bound = kF32;  // -exp() gives its argument back but for the last bit
+    rows.push_back(copy);
   }
   return rows;
 }
@@ -403,7 +402,8 @@ std::vector<Row> gguf_rows() {
 
 std::vector<Row> all_rows() {
   std::vector<Row> rows;
-  for (const auto& some : {dense_rows(), eora_rows(), quantized_rows(), gguf_rows(), tiny_rows()})
+  for (const auto& some : {dense_rows(), eora_rows(), quantized_rows(), gguf_rows(), tiny_rows("tiny_", kTiny),
+                           tiny_rows("tiny_moe_", kMoe)})
     rows.insert(rows.end(), some.begin(), some.end());
   return rows;
 }
