@@ -40,7 +40,8 @@ std::string hex(const Digest128& digest) { return fmt::format("{:016x}{:016x}", 
 std::optional<Digest128> digest128_from_hex(std::string_view digits) {
   constexpr std::size_t kHalf = 16;
   if (digits.size() != 2 * kHalf) return std::nullopt;
-  const bool lower = std::ranges::all_of(digits, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  const bool lower =
+      std::ranges::all_of(digits, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
   if (!lower) return std::nullopt;
   Digest128 digest;
   std::from_chars(digits.data(), digits.data() + kHalf, digest.high, 16);

@@ -21,11 +21,7 @@ namespace {
 // A container is a GGUF file with our keys; GGUF is known by its magic. GPTQ and MLX checkpoints are safetensors directories with a certain configuration or
 // certain names; what neither of them claims is plain safetensors.
 const std::array kFormats = {
-    &kContainerFormat,
-    &kGgufFormat,
-    &kGptqFormat,
-    &kMlxFormat,
-    &kSafetensorsFormat,
+    &kContainerFormat, &kGgufFormat, &kGptqFormat, &kMlxFormat, &kSafetensorsFormat,
 };
 
 std::string known_formats() {

@@ -31,8 +31,8 @@ struct Header {
   Metadata metadata;
   std::vector<TensorInfo> tensors;
   std::vector<std::uint64_t> key_offsets;  ///< where each entry of `metadata` is written
-  std::uint64_t header_bytes = 0;  ///< up to the end of the last tensor's description
-  std::uint64_t data_offset = 0;   ///< header_bytes rounded up to the alignment
+  std::uint64_t header_bytes = 0;          ///< up to the end of the last tensor's description
+  std::uint64_t data_offset = 0;           ///< header_bytes rounded up to the alignment
 };
 
 /// Reads the header of versions 1 to 3 in either byte order and checks everything that it alone can tell; oddities that

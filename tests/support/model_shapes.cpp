@@ -49,7 +49,8 @@ class Maker {
     const bool mlx = recipe_.storage == Storage::mlx;
     const std::string model = mlx ? "language_model.model." : "model.language_model.";
     module(model + "embed_tokens", recipe_.vocab, kHidden, mlx ? recipe_.embedding : 0);
-    for (int layer = 0; layer < recipe_.layers; ++layer) add_layer(model + "layers." + std::to_string(layer) + ".", layer);
+    for (int layer = 0; layer < recipe_.layers; ++layer)
+      add_layer(model + "layers." + std::to_string(layer) + ".", layer);
     plain(model + "norm.weight", {kHidden});
     module(mlx ? "language_model.lm_head" : "lm_head", recipe_.vocab, kHidden, mlx ? recipe_.embedding : 0);
     if (recipe_.mtp && !mlx) add_mtp();

@@ -129,7 +129,8 @@ INSTANTIATE_TEST_SUITE_P(Grid, GptqGolden, ::testing::ValuesIn(grid_files()), na
 INSTANTIATE_TEST_SUITE_P(Edge, GptqGolden, ::testing::ValuesIn(edge_files()), name_of);
 
 TEST(GptqGoldenFolders, NoFileIsLeftOut) {
-  REGAUGE_FULL_GOLDEN_OR_SKIP(source, "gptq/grid/source.safetensors");  // the weight the grid was made from: nothing packed
+  REGAUGE_FULL_GOLDEN_OR_SKIP(source,
+                              "gptq/grid/source.safetensors");  // the weight the grid was made from: nothing packed
   std::set<std::string> there;
   for (const std::string folder : {"grid", "edge"}) {
     for (const auto& entry : std::filesystem::directory_iterator(source.parent_path().parent_path() / folder)) {
