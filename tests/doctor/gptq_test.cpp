@@ -1,7 +1,7 @@
 // GPTQ checkpoints whose labels and rules say something else than their tensors.
 #include <bit>
 
-#include "tests/cli/doctor_ward.h"
+#include "tests/doctor/ward.h"
 
 namespace regauge {
 namespace {

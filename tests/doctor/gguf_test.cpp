@@ -1,5 +1,5 @@
 // GGUF files that llama.cpp refuses, aborts on or misreads.
-#include "tests/cli/doctor_ward.h"
+#include "tests/doctor/ward.h"
 
 namespace regauge {
 namespace {

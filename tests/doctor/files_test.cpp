@@ -1,6 +1,6 @@
 // Files that are not what they should be, most of which cannot be opened.
 #include "base/error.h"
-#include "tests/cli/doctor_ward.h"
+#include "tests/doctor/ward.h"
 
 namespace regauge {
 namespace {

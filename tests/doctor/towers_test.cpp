@@ -1,5 +1,5 @@
 // Towers that are announced and absent, or there and not announced: broken, found, mended by the printed command.
-#include "tests/cli/doctor_ward.h"
+#include "tests/doctor/ward.h"
 
 namespace regauge {
 namespace {

@@ -1,5 +1,5 @@
 // Norms, convolutions and the F32 pair as careless tools leave them.
-#include "tests/cli/doctor_ward.h"
+#include "tests/doctor/ward.h"
 
 namespace regauge {
 namespace {
