@@ -172,6 +172,33 @@ class PatternMaker {
   MatchBudget budget_;
 };
 
+/// Takes out expressions whose subjects all match another one. Layers of different kinds give expressions of different lengths, and
+/// the longer may say it all; loaders and people take a rule that catches nothing for a mistake.
+void drop_covered(const std::vector<RuleSubject>& subjects, std::vector<std::string>& patterns) {
+  if (patterns.size() < 2) return;
+  MatchBudget budget;
+  std::vector<std::vector<bool>> matched;
+  for (const std::string& text : patterns) {
+    const Pattern pattern(text);
+    std::vector<bool>& own = matched.emplace_back();
+    for (const RuleSubject& subject : subjects)
+      own.push_back(subject.is_selected && pattern.matches(subject.name, budget));
+  }
+  const auto covers = [](const std::vector<bool>& all, const std::vector<bool>& some) {
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      if (some[i] && !all[i]) return false;
+    }
+    return true;
+  };
+  for (std::size_t i = patterns.size(); i-- > 0;) {
+    bool covered = false;
+    for (std::size_t j = 0; j < patterns.size(); ++j) covered = covered || (j != i && covers(matched[j], matched[i]));
+    if (!covered) continue;
+    patterns.erase(patterns.begin() + static_cast<std::ptrdiff_t>(i));
+    matched.erase(matched.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> patterns_for(const std::vector<RuleSubject>& subjects) {
@@ -180,7 +207,10 @@ std::vector<std::string> patterns_for(const std::vector<RuleSubject>& subjects) 
   std::vector<std::string> patterns;
   for (const std::string& relative : PatternMaker().below(root)) patterns.push_back('^' + relative + '$');
   const auto is_long = [](const std::string& pattern) { return pattern.size() > kMaxPatternBytes; };
-  if (std::ranges::none_of(patterns, is_long)) return patterns;
+  if (std::ranges::none_of(patterns, is_long)) {
+    drop_covered(subjects, patterns);
+    return patterns;
+  }
   // What has no order to speak of is named module by module, before expressions get too long for their readers.
   patterns.clear();
   for (const RuleSubject& subject : subjects) {

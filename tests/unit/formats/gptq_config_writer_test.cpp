@@ -107,6 +107,21 @@ TEST(GptqConfigWriter, WholeComponentsAreOneRuleEach) {
                 R"(+:^model\.language_model\.layers\.\d+\.self_attn\..*$ {"bits":8})"}));
 }
 
+// DeltaNet layers have more dense modules than attention layers; the rule of the former says it all of the latter.
+TEST(GptqConfigWriter, ARuleThatAnotherOneCoversIsNotWritten) {
+  std::vector<LinearModule> modules = small_model();
+  for (LinearModule& module : modules) {
+    if (module.name.ends_with("in_proj_a") || module.name.ends_with("in_proj_b") || module.name.ends_with("down_proj"))
+      module.settings.reset();
+  }
+  const Json section = write(modules);
+  ASSERT_EQ(rules_of(section).size(), 1U);
+  const Config config = parsed(section);
+  MatchBudget budget;
+  for (const LinearModule& module : modules)
+    EXPECT_EQ(read_back(config, module.name, budget), module.settings) << module.name;
+}
+
 TEST(GptqConfigWriter, LayersThatDifferAreCounted) {
   std::vector<LinearModule> modules;
   for (int layer = 0; layer < 12; ++layer) {
