@@ -120,6 +120,20 @@ std::optional<Settings> settings_by_shape(std::int64_t words, std::int64_t group
   return found;
 }
 
+std::optional<Settings> settings_by_columns(std::int64_t words, std::int64_t groups, bool byte_scales,
+                                            std::int64_t columns) {
+  if (groups < 1 || columns < 1 || columns % groups != 0 || columns % 32 != 0 || words % (columns / 32) != 0)
+    return std::nullopt;
+  const std::int64_t bits = words / (columns / 32);
+  const std::int64_t group_size = columns / groups;
+  if (bits > 8) return std::nullopt;
+  for (const ModeRow& row : kModes) {
+    const Settings settings{row.mode, static_cast<int>(bits), group_size};
+    if ((row.mode != Mode::affine) == byte_scales && is_legal(settings)) return settings;
+  }
+  return std::nullopt;
+}
+
 const Json* find_section(const Json& config) {
   if (!config.is_object()) return nullptr;
   if (const Json* section = regauge::find(config, "quantization"); section != nullptr && section->is_object())

@@ -80,4 +80,8 @@ std::vector<std::string> normalised_names(std::string_view path);
 /// scale; nothing when several fit.
 std::optional<Settings> settings_by_shape(std::int64_t words, std::int64_t groups, bool byte_scales);
 
+/// The settings of a module with that many input columns; nothing when there are none.
+std::optional<Settings> settings_by_columns(std::int64_t words, std::int64_t groups, bool byte_scales,
+                                            std::int64_t columns);
+
 }  // namespace regauge::mlx

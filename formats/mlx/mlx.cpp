@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -19,6 +21,7 @@
 #include "formats/mlx/module.h"
 #include "formats/mlx/writer.h"
 #include "formats/safetensors/safetensors.h"
+#include "models/architecture.h"
 
 namespace regauge {
 namespace {
@@ -163,16 +166,44 @@ class Reader {
 
   std::optional<Settings> guess(const Module& module) {
     const StoredArray& scales = checkpoint_.arrays[module.scales];
+    const StoredArray& weight = checkpoint_.arrays[module.weight];
     const bool byte_scales = scales.element == decltype(scales.element)(DType::u8);
+    const auto columns = columns_of(weight.name);
     const auto settings =
-        mlx::settings_by_shape(checkpoint_.arrays[module.weight].shape.columns(), scales.shape.columns(), byte_scales);
+        columns ? mlx::settings_by_columns(weight.shape.columns(), scales.shape.columns(), byte_scales, *columns)
+                : mlx::settings_by_shape(weight.shape.columns(), scales.shape.columns(), byte_scales);
     tally_.add(
         settings ? Severity::warning : Severity::fault, settings ? "mlx-config-missing" : "mlx-width-unknown",
         settings
-            ? "there is no quantization config: the width is the only one that the shapes allow"
+            ? "there is no quantization config: the width is the only one that shapes and sizes allow"
             : "there is no quantization config and the shapes allow several widths: codes are carried, not decoded",
         module.name);
     return settings;
+  }
+
+  /// How wide a weight is by the sizes in config.json, which the packed words do not tell.
+  std::optional<std::int64_t> columns_of(const std::string& weight) {
+    if (!sizes_read_) {
+      sizes_read_ = true;
+      read_sizes();
+    }
+    const auto found = columns_.find(weight);
+    return found == columns_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+  void read_sizes() {
+    checkpoint_.dialect = Dialect::mlx;
+    std::unique_ptr<const Architecture> architecture;
+    try {
+      architecture = recognise(checkpoint_);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::malformed && error.code() != ErrorCode::unsupported) throw;
+    }
+    if (architecture == nullptr) return;
+    for (const ExpectedSlot& expected : architecture->expected()) {
+      if (const auto place = architecture->place(Dialect::mlx, expected.slot))
+        columns_[place->array] = place->shape.columns();
+    }
   }
 
   /// Every override must mean a weight that is there. A single file may be one shard of many.
@@ -204,6 +235,8 @@ class Reader {
   Config config_;
   bool whole_;
   std::set<const Override*> used_;
+  bool sizes_read_ = false;
+  std::map<std::string, std::int64_t> columns_;  ///< of weights, by name
   FindingTally tally_;
 };
 
