@@ -201,6 +201,10 @@ const Format* find_format(std::string_view name);
 /// ("a Git LFS pointer, not the file itself: run `git lfs pull`"); nothing when they look like nothing we know.
 std::optional<std::string> describe_foreign(std::span<const std::byte> head);
 
+/// The digests that a checkpoint's own format keeps of its bytes (a container's parts), held against them: a finding for each
+/// that is not theirs, empty for formats that keep none. Reads everything once. Throws Error{io}.
+Findings check_stored_digests(const Checkpoint& checkpoint);
+
 /// Opens with the format that bids highest. Throws Error{unsupported} when nobody bids, naming what the bytes look like
 /// (a Git LFS pointer, an HTML page, ...).
 Checkpoint open_checkpoint(const std::filesystem::path& path, const OpenOptions& options = {});

@@ -77,6 +77,10 @@ const Format* find_format(std::string_view name) {
   return found == kFormats.end() ? nullptr : *found;
 }
 
+Findings check_stored_digests(const Checkpoint& checkpoint) {
+  return checkpoint.format == kContainerFormat.name ? container::check(checkpoint.path) : Findings{};
+}
+
 Checkpoint open_checkpoint(const std::filesystem::path& path, const OpenOptions& options) {
   const Source source = probe(path);
   const Format* winner = nullptr;

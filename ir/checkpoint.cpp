@@ -17,6 +17,15 @@ std::string_view name(Dialect dialect) {
   return "?";
 }
 
+std::string Checkpoint::array_version() const {
+  if (packed_format.empty()) return format_version;
+  // "1 (gptq v2)". Source: formats/container/container.cpp, open.
+  const std::string before = "(" + packed_format + " ";
+  const auto at = format_version.find(before);
+  if (at == std::string::npos || format_version.back() != ')') return {};
+  return format_version.substr(at + before.size(), format_version.size() - at - before.size() - 1);
+}
+
 const Tensor* Checkpoint::find(std::string_view name) const {
   const auto found = std::ranges::find(tensors, name, &Tensor::name);
   return found == tensors.end() ? nullptr : &*found;

@@ -56,6 +56,8 @@ struct Checkpoint {
 
   /// The format that says what the arrays mean, whether or not they came in a container.
   const std::string& array_format() const noexcept { return packed_format.empty() ? format : packed_format; }
+  /// Its version, without the container's own.
+  std::string array_version() const;
   const Tensor* find(std::string_view name) const;
   const StoredArray* find_array(std::string_view name) const;
   bool has_sidecar(std::string_view name) const;

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "convert/route/affine.h"
 #include "convert/workers.h"
+#include "formats/format.h"
 #include "inspect/bands.h"
 #include "inspect/findings.h"
 #include "inspect/report.h"
@@ -345,6 +346,8 @@ Soundness examine_soundness(const Checkpoint& checkpoint, int threads, const ins
   examination.run(threads, progress, cancel);
   result.values = examination.values;
   result.findings.insert(result.findings.end(), examination.findings.begin(), examination.findings.end());
+  Findings damaged = check_stored_digests(checkpoint);
+  std::ranges::move(damaged, std::back_inserter(result.findings));
   return result;
 }
 

@@ -21,8 +21,8 @@ struct Soundness {
 };
 
 /// Looks at headers as `inspect` does, then decodes every tensor, on `threads` workers (0: one for each core). Faults are
-/// weights that are missing, of a wrong shape or cannot be read (a group index out of range, a file too short), and values
-/// that are no numbers; warnings are scales of zero, below zero or of 100 and more. Throws what examine() throws, and
+/// weights that are missing, of a wrong shape or cannot be read (a group index out of range, a file too short), values that are
+/// no numbers, and parts of a container that do not have their digests; warnings are scales of zero, below zero or of 100 and more. Throws what examine() throws, and
 /// Error{io} when `cancel` becomes true.
 Soundness examine_soundness(const Checkpoint& checkpoint, int threads = 0, const inspect::ScanProgress& progress = {},
                             const std::atomic<bool>* cancel = nullptr);
