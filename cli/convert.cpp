@@ -131,7 +131,7 @@ int run_convert(const ConvertArguments& arguments) {
   const ConvertOptions options = options_of(arguments);
   if (!arguments.dry_run) listen_to_signals();
   if (options.max_memory != 0) give_memory_back();
-  OpenedModel model(arguments.sources, open_options_of(arguments));
+  OpenedModel model(arguments.sources, open_options_of(arguments), OpenedModel::Adapters::attach, arguments.assets);
   const Checkpoint& source = model.first();
   if (options.format == "container" || (arguments.sources.size() == 1 && asks_for_a_copy(arguments, source))) {
     if (arguments.sources.size() > 1)

@@ -8,6 +8,9 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/limits.h"
 #include "base/text.h"
 #include "convert/plan.h"
 #include "models/architecture.h"
@@ -28,8 +31,9 @@ std::string_view part_name(OutputKind kind) {
 
 }  // namespace
 
-OpenedModel::OpenedModel(const std::vector<std::string>& paths, const OpenOptions& options, Adapters adapters)
-    : first_(paths.front()), adapters_(adapters) {
+OpenedModel::OpenedModel(const std::vector<std::string>& paths, const OpenOptions& options, Adapters adapters,
+                         std::string assets)
+    : first_(paths.front()), adapters_(adapters), assets_(std::move(assets)) {
   open_first(first_, options);
   for (std::size_t i = 1; i < paths.size(); ++i) add(paths[i]);
 }
@@ -39,7 +43,7 @@ void OpenedModel::open_first(const std::string& path, const OpenOptions& options
   alone.adapter.reset();
   alone.find_adapter = options.find_adapter && !options.adapter;
   auto model = std::make_unique<Checkpoint>(open_checkpoint(path, alone));
-  auto architecture = recognise(*model);
+  auto architecture = recognise_first(*model);
   std::optional<Checkpoint> adapter;
   if (options.adapter) adapter = open_checkpoint(*options.adapter);
   // Readers attach an adapter of their own ecosystem by names alone, also to models that nobody knows.
@@ -53,6 +57,20 @@ void OpenedModel::open_first(const std::string& path, const OpenOptions& options
   if (!is_adapter(*adapter))
     throw Error(ErrorCode::invalid, "is no adapter: it holds more than low-rank factors").at(adapter->path);
   attach(*std::move(adapter));
+}
+
+/// A configuration that makes no sense is one of the things that `--assets` is there for.
+std::unique_ptr<const Architecture> OpenedModel::recognise_first(Checkpoint& model) const {
+  try {
+    return recognise(model);
+  } catch (const Error& error) {
+    const bool senseless = error.code() == ErrorCode::malformed || error.code() == ErrorCode::unsupported;
+    const std::filesystem::path config = std::filesystem::path(assets_) / "config.json";
+    if (!senseless || assets_.empty() || !std::filesystem::is_regular_file(config)) throw;
+    model.config =
+        parse_json(read_text_file(config, kMaxConfigBytes), config.string(), {.duplicates = JsonDuplicates::keep_last});
+    return recognise(model);
+  }
 }
 
 void OpenedModel::add(const std::string& path) {

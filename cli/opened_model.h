@@ -21,8 +21,9 @@ class OpenedModel {
 
   /// Opens `paths`, the first one with `options`, whose adapter may be one of any ecosystem. Throws what open_checkpoint()
   /// and attach_adapter() throw.
+  /// `assets` is a directory whose config.json counts where the first path's makes no sense; empty: none.
   explicit OpenedModel(const std::vector<std::string>& paths, const OpenOptions& options = {},
-                       Adapters adapters = Adapters::attach);
+                       Adapters adapters = Adapters::attach, std::string assets = {});
 
   const std::vector<OpenedPath>& paths() const noexcept { return paths_; }
   const Checkpoint& first() const noexcept { return *checkpoints_.front(); }
@@ -45,9 +46,11 @@ class OpenedModel {
  private:
   void open_first(const std::string& path, const OpenOptions& options);
   void attach(Checkpoint adapter);
+  std::unique_ptr<const Architecture> recognise_first(Checkpoint& model) const;
 
   std::string first_;
   Adapters adapters_;
+  std::string assets_;
   std::vector<std::unique_ptr<Checkpoint>> checkpoints_;
   std::vector<std::unique_ptr<const Architecture>> architectures_;
   std::vector<OpenedPath> paths_;

@@ -137,7 +137,9 @@ class Dropping {
  public:
   Dropping(const ConvertOptions& options, std::vector<LeftOut>& left_out) : options_(options), left_out_(left_out) {}
 
-  bool drops(const Slot& slot, const Tensor& tensor) {
+  bool drops(const Slot& slot, const Tensor& tensor, const Architecture& architecture) {
+    if (slot.component == Component::head && architecture.tied_head() && options_.drop_foreign)
+      return leave(tensor, "a copy beside tied embeddings, by --drop foreign");
     if (slot.component == Component::vision && options_.drop_vision)
       return leave(tensor, "vision tower, by --drop vision");
     if (slot.component == Component::mtp && options_.drop_mtp) return leave(tensor, "MTP layer, by --drop mtp");
@@ -264,12 +266,14 @@ class Adapter {
     for (const Tensor& tensor : checkpoint.tensors) {
       auto assembly = architecture.parse(checkpoint.dialect, tensor.name, tensor.shape);
       const std::optional<Component>& only = sources_[source].only;
-      if (only && (!assembly || assembly->pieces.empty() || assembly->pieces.front().slot.component != *only)) continue;
+      const bool known = assembly && !assembly->pieces.empty();
+      if (only && (!known || assembly->pieces.front().slot.component != *only)) continue;
+      if (known && sources_[source].without.contains(assembly->pieces.front().slot.component)) continue;
       if (!assembly) {
         dropping_.foreign(tensor);
         continue;
       }
-      if (!assembly->pieces.empty() && dropping_.drops(assembly->pieces.front().slot, tensor)) continue;
+      if (!assembly->pieces.empty() && dropping_.drops(assembly->pieces.front().slot, tensor, architecture)) continue;
       assemblies_.back().push_back(std::move(*assembly));
       const Assembly& kept = assemblies_.back().back();
       for (const Piece& piece : kept.pieces) {
@@ -448,7 +452,7 @@ Adaptation keep_names(const OpenedPath& path, Dialect dialect, const ConvertOpti
     }
     if (assembly && !assembly->pieces.empty()) {
       const Slot& slot = assembly->pieces.front().slot;
-      if (dropping.drops(slot, tensor)) continue;
+      if (dropping.drops(slot, tensor, *path.architecture)) continue;
       target.component = slot.component;
       target.is_linear = target.is_linear || path.architecture->is_linear(slot);
       target.required = path.architecture->required_dtype(dialect, slot);
@@ -461,6 +465,15 @@ Adaptation keep_names(const OpenedPath& path, Dialect dialect, const ConvertOpti
   }
   corrections.finish();
   return result;
+}
+
+/// Whether a checkpoint keeps the conventions of its own dialect: an MLX directory may hold Hugging Face's norms and convolutions,
+/// which loaders convert together or not at all, and the other way round.
+bool is_conventional(const Architecture& architecture, Dialect dialect) {
+  return std::ranges::all_of(architecture.expected(), [&](const ExpectedSlot& expected) {
+    return expected.slot.component == Component::mtp || architecture.stored_convention(expected.slot).elementwise ==
+                                                            architecture.convention(dialect, expected.slot).elementwise;
+  });
 }
 
 }  // namespace
@@ -507,7 +520,8 @@ Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names,
   const bool known = names != nullptr && first.metadata.get_string("general.type") != "adapter";
   const bool same_dialect = sources.size() == 1 && first.dialect == dialect && !options.separate_mtp &&
                             !options.as_stored &&
-                            !(known && takes_experts_apart(options) && names->heads().experts > 0);
+                            !(known && takes_experts_apart(options) && names->heads().experts > 0) &&
+                            !(known && !is_conventional(*names, dialect));
   Adaptation result;
   if (same_dialect || !known) {
     if (first.dialect != dialect && (dialect != Dialect::hf || options.format == "gptq")) {

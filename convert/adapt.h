@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -79,6 +80,7 @@ struct OpenedPath {
   const Checkpoint* checkpoint = nullptr;
   const Architecture* architecture = nullptr;  ///< null when it is not known
   std::optional<Component> only = {};          ///< take nothing but this part of it
+  std::set<Component> without = {};            ///< take everything but these parts, in a dialect's names
 };
 
 /// A target that is one whole tensor under its own name and shape, which must outlive it.

@@ -15,16 +15,6 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kConfig = "config.json";
 
-/// Files that describe how the source's arrays are stored, which the target's arrays are not.
-bool describes_storage(std::string_view name) {
-  static constexpr std::array<std::string_view, 5> kNames{"quantize_config.json", "quant_config.json",
-                                                          "adapter_config.json", "regauge.json", "config.json"};
-  const std::string_view leaf = name.substr(name.find_last_of('/') + 1);
-  if (leaf == "config.json") return name == leaf;
-  return std::ranges::find(kNames, leaf) != kNames.end() || leaf.ends_with(".safetensors.index.json") ||
-         leaf.ends_with(".safetensors");
-}
-
 /// The file of a GGUF model's vision tower, among the parts that come with it.
 const Checkpoint* tower_of(std::span<const OpenedPath> sources) {
   for (const OpenedPath& path : sources.subspan(1)) {
@@ -104,6 +94,15 @@ void announce_mtp(int layers, Json& config) {
 
 }  // namespace
 
+bool describes_storage(std::string_view name) {
+  static constexpr std::array<std::string_view, 5> kNames{"quantize_config.json", "quant_config.json",
+                                                          "adapter_config.json", "regauge.json", "config.json"};
+  const std::string_view leaf = name.substr(name.find_last_of('/') + 1);
+  if (leaf == "config.json") return name == leaf;
+  return std::ranges::find(kNames, leaf) != kNames.end() || leaf.ends_with(".safetensors.index.json") ||
+         leaf.ends_with(".safetensors");
+}
+
 DirectoryFiles collect_directory_files(std::span<const OpenedPath> sources, Dialect dialect, int mtp_layers,
                                        const ConvertOptions& options, Findings& findings) {
   DirectoryFiles out;
@@ -124,11 +123,8 @@ DirectoryFiles collect_directory_files(std::span<const OpenedPath> sources, Dial
     }
   }
   if (options.assets) take_assets(*options.assets, out);
-  if (out.config && sources.front().architecture != nullptr) {
-    // An absent layer that the source announces may yet be grafted in; others' files are not to announce one.
-    const bool silent = options.assets && sources.front().architecture->announced_mtp_layers() == 0;
-    if (mtp_layers > 0 || options.drop_mtp || silent) announce_mtp(mtp_layers, *out.config);
-  }
+  // By the tensors: a layer that is announced and absent makes loaders fail, and grafting one announces it.
+  if (out.config && sources.front().architecture != nullptr) announce_mtp(mtp_layers, *out.config);
   return out;
 }
 
@@ -156,6 +152,11 @@ std::vector<CarriedFile> finish_directory_files(DirectoryFiles files, const Form
       std::ranges::any_of(output.steps, [](const Step& step) { return step.component == Component::vision; });
   // mlx-lm takes the absence of vision_config for the sign of a text-only save.
   if (dialect == Dialect::mlx && !has_vision) config.erase("vision_config");
+  // Of the multimodal class, whose names stay: those who know the word build no tower then. Published text-only checkpoints have
+  // it, and without a vision_config the class would make a tower of default sizes. Source: huggingface/transformers
+  // src/transformers/models/qwen3_5/configuration_qwen3_5.py.
+  if (dialect == Dialect::hf && !has_vision && options.drop_vision && config.contains("vision_config"))
+    config["language_model_only"] = true;
   if (format.configure != nullptr) {
     std::vector<PackedModule> modules;
     for (std::size_t s = 0; s < output.steps.size(); ++s) {

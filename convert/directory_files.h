@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/finding.h"
@@ -18,6 +19,9 @@ struct DirectoryFiles {
   std::optional<Json> adapter_config;  ///< of a PEFT adapter inside the source
   std::vector<CarriedFile> files;      ///< everything else
 };
+
+/// Files that describe how arrays are stored, so that they do not outlive them: quantization and adapter configs, indices.
+bool describes_storage(std::string_view name);
 
 /// Files for a directory in `dialect` made of `sources`: those that lie beside the source's arrays, or made anew from the
 /// keys of a GGUF; files of `options.assets` take the place of both. Index files, quantization configs and adapters are
