@@ -26,7 +26,8 @@ Diagnosis examine(const Checkpoint& checkpoint, const DoctorOptions& options) {
   const inspect::Report report = inspect::examine(checkpoint);
   const inspect::ScanReport vectors = scan_vectors(checkpoint, report);
   const doctor::Patient patient{checkpoint, report, vectors};
-  doctor::Chart chart(checkpoint.path, checkpoint.array_format(), checkpoint.format_version, checkpoint.is_directory());
+  doctor::Chart chart(checkpoint.path, checkpoint.array_format(), checkpoint.array_version(),
+                      checkpoint.is_directory());
 
   Diagnosis diagnosis;
   diagnosis.path = checkpoint.path;
@@ -37,7 +38,10 @@ Diagnosis examine(const Checkpoint& checkpoint, const DoctorOptions& options) {
   doctor::examine_towers(patient, diagnosis.remarks, chart);
   doctor::examine_conventions(patient, diagnosis.remarks, chart);
   doctor::examine_gptq(patient, diagnosis.remarks, chart);
+  doctor::examine_fusions(patient, diagnosis.remarks, chart);
+  doctor::examine_mlx(patient, diagnosis.remarks, chart);
   doctor::examine_gguf(patient, diagnosis.remarks, chart);
+  doctor::examine_sidecars(patient, diagnosis.remarks, chart);
   doctor::examine_tokenizer(patient, diagnosis.remarks, chart);
   doctor::judge_findings(patient, diagnosis.remarks, chart);
   diagnosis.ailments = chart.take();

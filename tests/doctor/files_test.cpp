@@ -106,6 +106,91 @@ TEST_F(DoctorFiles, AShardThatTheIndexDoesNotListIsListed) {
   EXPECT_EQ(faults(Path(words[2])), std::vector<std::string>{});
 }
 
+TEST_F(DoctorFiles, AnArrayInTwoShardsIsNamedWithBoth) {
+  const Path model = copied("qwen35-bf16-tiny");
+  SafetensorsPatch first(model / kFirst);
+  SafetensorsPatch second(model / kSecond);
+  second.arrays.push_back(first.arrays.front());
+  second.save(model / kSecond);
+  expect_hopeless(model, "array-twice");
+  const Finding finding = diagnose(model).ailments.front().finding;
+  EXPECT_EQ(finding.tensor, first.arrays.front().name);
+  EXPECT_NE(finding.message.find(kFirst), std::string::npos);
+  EXPECT_NE(finding.message.find(kSecond), std::string::npos);
+}
+
+TEST_F(DoctorFiles, APickleInPlaceOfAShardIsNamed) {
+  const Path model = copied("qwen35-bf16-tiny");
+  write_text(model / kFirst, std::string("PK\x03\x04") + "archive/data.pkl");
+  expect_hopeless(model, "file-foreign");
+  EXPECT_NE(diagnose(model).ailments.front().finding.message.find("PyTorch"), std::string::npos);
+}
+
+TEST_F(DoctorFiles, EveryBrokenShardIsNamed) {
+  const Path model = copied("qwen35-bf16-tiny");
+  write_text(model / kFirst, "");
+  write_text(model / kSecond, "<!DOCTYPE html>\n<html></html>\n");
+  EXPECT_EQ(faults(model), (std::vector<std::string>{"file-empty", "html-page"}));
+}
+
+TEST_F(DoctorFiles, AConfigurationThatIsAPointerIsNamed) {
+  const Path model = copied("qwen35-bf16-tiny");
+  write_text(model / "config.json", "version https://git-lfs.github.com/spec/v1\nsize 3000\n");
+  const Diagnosis diagnosis = diagnose(model);
+  ASSERT_NE(find(diagnosis, "lfs-pointer"), nullptr);
+  EXPECT_EQ(find(diagnosis, "lfs-pointer")->finding.file, "config.json");
+}
+
+TEST_F(DoctorFiles, ATokenizerThatIsAPointerIsTakenFromTheOriginal) {
+  const Path model = converted("qwen35-gptq-int4", "model", {"--to", "gptq", "--drop", "mtp"});
+  write_text(model / "tokenizer.json",
+             "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, 'b') + "\nsize 12800000\n");
+  expect_mended(model, "lfs-pointer", 0, testing::sample_path("qwen35-gptq-int4"));
+  EXPECT_EQ(read_text(scratch() / "model-mended/tokenizer.json"),
+            read_text(testing::sample_path("qwen35-gptq-int4") / "tokenizer.json"));
+}
+
+TEST_F(DoctorFiles, ATokenizerThatEndsEarlyIsTakenFromTheOriginal) {
+  const Path model = converted("qwen35-gptq-int4", "model", {"--to", "gptq", "--drop", "mtp"});
+  std::filesystem::resize_file(model / "tokenizer.json", 1000);
+  expect_mended(model, "file-malformed", 0, testing::sample_path("qwen35-gptq-int4"));
+}
+
+class DoctorSplit : public testing::DoctorWard {
+ protected:
+  /// The first of three files or more.
+  Path split() {
+    run({"convert", testing::sample_path("qwen35-gptq-int4").string(), (scratch() / "model.gguf").string(), "--drop",
+         "vision", "--split-max-size", "1000000", "--quiet"});
+    for (const auto& entry : std::filesystem::directory_iterator(scratch().path())) {
+      if (entry.path().filename().string().starts_with("model-00001-of-")) first_ = entry.path();
+    }
+    EXPECT_EQ(faults(first_), std::vector<std::string>{});
+    return first_;
+  }
+  Path second() const {
+    std::string name = first_.string();
+    return name.replace(name.find("-00001-"), 7, "-00002-");
+  }
+
+ private:
+  Path first_;
+};
+
+TEST_F(DoctorSplit, AShardOfAGgufThatIsNotThereIsNamed) {
+  const Path first = split();
+  std::filesystem::remove(second());
+  expect_hopeless(first, "shard-missing");
+  EXPECT_EQ(diagnose(first).ailments.front().finding.file, second().filename());
+}
+
+TEST_F(DoctorSplit, AShardOfAGgufThatEndsEarlyIsNamed) {
+  const Path first = split();
+  std::filesystem::resize_file(second(), std::filesystem::file_size(second()) - 4096);
+  expect_hopeless(first, "file-truncated");
+  EXPECT_EQ(diagnose(first).ailments.front().finding.file, second().filename());
+}
+
 TEST_F(DoctorFiles, AHeaderThatIsNoJsonIsNamedWithItsPlace) {
   const Path model = copied("qwen35-bf16-tiny");
   std::string bytes = read_text(model / kFirst);

@@ -54,6 +54,117 @@ TEST_F(DoctorGptq, ARuleOfOtherBitsThanTheTensorsHaveIsPutRight) {
   expect_mended(with_rules({{"+:.*\\.mlp\\..*", {{"bits", 8}}}}), "gptq-bits-mismatch");
 }
 
+TEST_F(DoctorGptq, AGroupSizeThatTheShapesContradictIsPutRight) {
+  const Path model = gptq();
+  patch_quantization(model, [](Json& section) { section["group_size"] = section["group_size"] == 64 ? 32 : 64; });
+  expect_mended(model, "gptq-group-mismatch");
+}
+
+TEST_F(DoctorGptq, AHeadThatIsCalledQuantizedAndIsDenseIsCalledDense) {
+  const Path model = gptq();
+  patch_quantization(model, [](Json& section) { section["lm_head"] = true; });
+  expect_mended(model, "gptq-head-dense");
+  EXPECT_EQ(Json::parse(testing::read_text(scratch() / "model-mended/quantize_config.json"))["lm_head"], false);
+}
+
+TEST_F(DoctorGptq, WithoutAConfigOneIsMadeOfTheShapes) {
+  const Path model = gptq();
+  std::filesystem::remove(model / "quantize_config.json");
+  patch_json(model / "config.json", [](Json& config) { config.erase("quantization_config"); });
+  expect_mended(model, "gptq-config-missing");
+  EXPECT_EQ(Json::parse(testing::read_text(scratch() / "model-mended/quantize_config.json"))["bits"], 4);
+}
+
+TEST_F(DoctorGptq, PlanarWordsUnderAnotherFormatsNameAreNamedAsTheyAre) {
+  const Path model = scratch() / "model";
+  run({"convert", testing::sample_path("qwen35-gptq-int4").string(), model.string(), "--to", "gptq", "--drop", "mtp",
+       "--layout", "planar", "--quiet"});
+  patch_quantization(model, [](Json& section) {
+    for (const char* key : {"format", "checkpoint_format"}) section[key] = "gptq";
+    // A rule that says 5 bits, of a module that is not there, makes everything planar all the same.
+    section["dynamic"] = {{"+:.*\\.down_proj$", {{"bits", 4}}}, {"+:.*\\.none$", {{"bits", 5}}}};
+  });
+  const Diagnosis diagnosis = diagnose(model);
+  EXPECT_EQ(faults(diagnosis), (std::vector<std::string>{"gptq-format-planar", "gptq-rule-unused"}));
+  std::vector<std::string> words = find(diagnosis, "gptq-format-planar")->cures.at(0).command;
+  words.erase(words.begin());
+  run(words);
+  EXPECT_EQ(faults(Path(words[2])), std::vector<std::string>{});
+  EXPECT_EQ(Json::parse(testing::read_text(Path(words[2]) / "quantize_config.json"))["format"], "gptq_p");
+}
+
+class DoctorTwoWidths : public DoctorGptq {
+ protected:
+  Path two_widths() {
+    const Path model = scratch() / "model";
+    run({"convert", testing::sample_path("qwen35-gptq-int4").string(), model.string(), "--to", "gptq", "--drop", "mtp",
+         "--recipe", "int8-attention-int4", "--quiet"});
+    EXPECT_EQ(faults(model), std::vector<std::string>{});
+    return model;
+  }
+};
+
+TEST_F(DoctorTwoWidths, ZerosOfTwoConventionsAreStoredByOne) {
+  const Path model = two_widths();
+  SafetensorsPatch patch(model / "model.safetensors");
+  std::size_t changed = 0;
+  for (auto* array : patch.ending(".qzeros")) {
+    if (array->bytes.at(0) != std::byte{127}) continue;  // 8 bits, stored minus one
+    for (std::byte& zero : array->bytes) zero = std::byte{128};
+    ++changed;
+  }
+  ASSERT_GT(changed, 0U);
+  patch.save(model / "model.safetensors");
+  expect_mended(model, "gptq-zeros-mixed");
+  SafetensorsPatch mended(scratch() / "model-mended/model.safetensors");
+  for (auto* array : mended.ending(".qzeros"))
+    EXPECT_TRUE(array->bytes.at(0) == std::byte{127} || array->bytes.at(0) == std::byte{0x77}) << array->name;
+}
+
+TEST_F(DoctorTwoWidths, PartsOfAFusedMatrixInTwoWidthsGetTheWiderOne) {
+  const Path model = scratch() / "model";
+  run({"convert", testing::sample_path("qwen35-gptq-int4").string(), model.string(), "--to", "gptq", "--drop", "mtp",
+       "--recipe", "int4-g128", "--tensor-type", "k_proj=int8-g128", "--quiet"});
+  const Diagnosis diagnosis = diagnose(model);
+  EXPECT_NE(find(diagnosis, "fusion-mixed")->finding.message.find("k_proj u8 g128"), std::string::npos)
+      << find(diagnosis, "fusion-mixed")->finding.message;
+  expect_mended(model, "fusion-mixed");
+  // The wider one keeps its codes, and what is not of that matrix its own.
+  SafetensorsPatch before(model / "model.safetensors");
+  SafetensorsPatch after(scratch() / "model-mended/model.safetensors");
+  const std::string layer = "model.language_model.layers.3.";
+  for (const char* module : {"self_attn.k_proj", "self_attn.o_proj", "mlp.up_proj"}) {
+    const std::string name = layer + module + ".qweight";
+    EXPECT_EQ(after.array(name).bytes, before.array(name).bytes) << name;
+  }
+  EXPECT_EQ(after.array(layer + "self_attn.q_proj.qweight").shape[0],
+            2 * before.array(layer + "self_attn.q_proj.qweight").shape[0]);
+}
+
+TEST_F(DoctorTwoWidths, APartOfAFusedMatrixThatIsDenseLeavesTheOthersDense) {
+  const Path model = scratch() / "model";
+  run({"convert", testing::sample_path("qwen35-gptq-int4").string(), model.string(), "--to", "gptq", "--drop", "mtp",
+       "--tensor-type", "layers.1.mlp.gate_proj=bf16", "--quiet"});
+  const Diagnosis diagnosis = diagnose(model);
+  ASSERT_NE(find(diagnosis, "fusion-mixed"), nullptr);
+  std::vector<std::string> words = find(diagnosis, "fusion-mixed")->cures.at(0).command;
+  words.erase(words.begin());
+  run(words);
+  EXPECT_EQ(faults(Path(words[2])), std::vector<std::string>{});
+}
+
+TEST_F(DoctorGptq, ActOrderThatARuleDeclaresIsDeclared) {
+  const Path model = gptq();
+  SafetensorsPatch patch(model / "model.safetensors");
+  for (auto* array : patch.ending(".mlp.down_proj.g_idx"))
+    std::swap_ranges(array->bytes.begin(), array->bytes.begin() + 4, array->bytes.end() - 4);
+  patch.save(model / "model.safetensors");
+  EXPECT_EQ(faults(model), std::vector<std::string>{"act-order-undeclared"});
+  patch_quantization(model,
+                     [](Json& section) { section["dynamic"]["+:.*\\.mlp\\.down_proj$"] = {{"desc_act", true}}; });
+  EXPECT_EQ(faults(model), std::vector<std::string>{});
+}
+
 TEST_F(DoctorGptq, RulesThatMissFusedNamesAreWrittenToMatchThem) {
   const Path model = with_rules({{"+:.*\\.(q|k|v)_proj$", {{"desc_act", true}}}});
   expect_mended(model, "gptq-rules-miss-fused");

@@ -117,6 +117,10 @@ TEST_F(DoctorTowers, AVisionTowerThatIsAnnouncedAndAbsentIsToBeGrafted) {
   const Path model = copied("qwen35-bf16-tiny");
   erase_from_both_shards(model, "model.visual.");
   expect_mended(model, "vision-announced-absent", 0, testing::sample_path("qwen35-bf16-tiny"));
+  std::filesystem::remove_all(model.string() + "-mended");
+  expect_mended(model, "vision-announced-absent", 1);
+  const auto config = nlohmann::json::parse(testing::read_text(model.string() + "-mended/config.json"));
+  EXPECT_EQ(config["language_model_only"], true);
 }
 
 TEST_F(DoctorTowers, AVisionTowerThatIsNotAnnouncedIsAnnouncedByTheOriginalsConfiguration) {

@@ -61,8 +61,7 @@ class DoctorWard : public ::testing::Test {
   }
   static std::vector<std::string> faults(const Path& path) { return faults(diagnose(path)); }
 
-  /// Says that `path` has the fault `code` and no other, runs its cure of that number, `other` in place of ORIGINAL or
-  /// DONOR, and
+  /// Says that `path` has the fault `code` and no other, runs its cure of that number, `other` in place of ORIGINAL or DONOR, and
   /// says that the outcome is healthy.
   static void expect_mended(const Path& path, const std::string& code, std::size_t cure = 0, const Path& other = {}) {
     const Diagnosis diagnosis = diagnose(path);
@@ -70,6 +69,7 @@ class DoctorWard : public ::testing::Test {
     const Ailment* ailment = find(diagnosis, code);
     ASSERT_NE(ailment, nullptr);
     EXPECT_FALSE(ailment->breaks.empty());
+    EXPECT_FALSE(ailment->finding.message.empty());
     ASSERT_LT(cure, ailment->cures.size());
     std::vector<std::string> words = ailment->cures[cure].command;
     ASSERT_GE(words.size(), 4U);
@@ -86,6 +86,8 @@ class DoctorWard : public ::testing::Test {
     EXPECT_EQ(faults(diagnosis), std::vector{code});
     const Ailment* ailment = find(diagnosis, code);
     ASSERT_NE(ailment, nullptr);
+    EXPECT_FALSE(ailment->breaks.empty());
+    EXPECT_FALSE(ailment->finding.message.empty());
     ASSERT_FALSE(ailment->cures.empty());
     for (const Cure& cure : ailment->cures) {
       EXPECT_TRUE(cure.command.empty());

@@ -123,7 +123,7 @@ GgufPatch::GgufPatch(const std::filesystem::path& path) {
 }
 
 void GgufPatch::save(const std::filesystem::path& path) const {
-  GgufBytes file;
+  GgufBytes file(version, is_big_endian);
   file.preamble(tensors.size(), keys.size());
   for (const auto& [key, value] : keys) {
     file.string(key);
@@ -133,12 +133,19 @@ void GgufPatch::save(const std::filesystem::path& path) const {
   std::uint64_t offset = 0;
   for (const Tensor& one : tensors) {
     file.string(one.name).u32(static_cast<std::uint32_t>(one.shape.size()));
-    for (std::size_t axis = one.shape.size(); axis-- > 0;) file.u64(static_cast<std::uint64_t>(one.shape[axis]));
+    for (std::size_t axis = one.shape.size(); axis-- > 0;) file.length(static_cast<std::uint64_t>(one.shape[axis]));
     file.u32(one.type).u64(offset);
     offset += padded(one.bytes.size());
   }
   file.pad(alignment);
-  for (const Tensor& one : tensors) file.raw(one.bytes).zeros(padded(one.bytes.size()) - one.bytes.size());
+  for (const Tensor& one : tensors) {
+    Bytes bytes = one.bytes;
+    const std::size_t width = one.type == 0 ? 4 : 2;  // F32; F16 and BF16
+    for (std::size_t at = 0; is_big_endian && at + width <= bytes.size(); at += width)
+      std::reverse(bytes.begin() + static_cast<std::ptrdiff_t>(at),
+                   bytes.begin() + static_cast<std::ptrdiff_t>(at + width));
+    file.raw(bytes).zeros(padded(bytes.size()) - bytes.size());
+  }
   write_whole_file(path, file.bytes());
 }
 

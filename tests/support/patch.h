@@ -48,6 +48,8 @@ struct GgufPatch {
   std::vector<Metadata::Entry> keys;
   std::vector<Tensor> tensors;
   std::uint32_t alignment = 32;
+  std::uint32_t version = 3;
+  bool is_big_endian = false;  ///< for tensors of F32, F16 and BF16
 
   explicit GgufPatch(const std::filesystem::path& path);
   void save(const std::filesystem::path& path) const;

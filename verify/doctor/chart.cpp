@@ -5,32 +5,36 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "base/text.h"
 
 namespace regauge::doctor {
 
+void Chart::add(Finding finding, std::vector<Loader> breaks, std::vector<Cure> cures) {
+  if (!std::ranges::binary_search(ailment_codes(), finding.code))
+    throw Error(ErrorCode::internal, "an ailment that is not in the list: '{}'", finding.code);
+  ailments_.push_back({std::move(finding), std::move(breaks), std::move(cures)});
+}
+
 void Chart::fault(std::string_view code, std::string message, std::vector<Loader> breaks, std::vector<Cure> cures,
                   std::string tensor, std::string file) {
-  ailments_.push_back({{Severity::fault, std::string(code), std::move(message), std::move(file), std::move(tensor)},
-                       std::move(breaks),
-                       std::move(cures)});
+  add({Severity::fault, std::string(code), std::move(message), std::move(file), std::move(tensor)}, std::move(breaks),
+      std::move(cures));
 }
 
 void Chart::note(std::string_view code, std::string message, std::vector<Loader> breaks, std::vector<Cure> cures) {
-  ailments_.push_back(
-      {{Severity::note, std::string(code), std::move(message), {}, {}}, std::move(breaks), std::move(cures)});
+  add({Severity::note, std::string(code), std::move(message), {}, {}}, std::move(breaks), std::move(cures));
 }
 
 std::string Chart::target(std::string_view format) const {
   const std::filesystem::path path = std::filesystem::path(path_).lexically_normal();
   std::string stem = (path.has_filename() ? path : path.parent_path()).string();
   const bool was_file = !directory_;
-  if (was_file) {
-    for (const std::string_view extension : {".rg.gguf", ".gguf", ".safetensors"}) {
-      if (!stem.ends_with(extension)) continue;
-      stem.resize(stem.size() - extension.size());
-      break;
-    }
+  for (const std::string_view extension : {".rg.gguf", ".gguf", ".safetensors"}) {
+    // A container is a file, and a directory may lie in it.
+    if (!stem.ends_with(extension) || (!was_file && extension != ".rg.gguf")) continue;
+    stem.resize(stem.size() - extension.size());
+    break;
   }
   stem += "-mended";
   if (format == "gguf") return stem + ".gguf";
@@ -73,6 +77,12 @@ std::vector<Loader> Chart::loaders() const {
 
 std::string count_of(std::size_t count, std::string_view one, std::string_view many) {
   return fmt::format("{} {}", format_count(count), count == 1 ? one : many);
+}
+
+std::string_view module_of(const Tensor& tensor) {
+  constexpr std::string_view kWeight = ".weight";
+  const std::string_view name = tensor.name;
+  return name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name;
 }
 
 std::string list_of(const std::vector<std::string>& names) {

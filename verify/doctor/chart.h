@@ -1,6 +1,10 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -49,6 +53,7 @@ class Chart {
   std::vector<Ailment> take() { return std::move(ailments_); }
 
  private:
+  void add(Finding finding, std::vector<Loader> breaks, std::vector<Cure> cures);
   std::string target(std::string_view format) const;
 
   std::string path_;
@@ -58,8 +63,17 @@ class Chart {
   std::vector<Ailment> ailments_;
 };
 
+/// What a file is when it is not what its name says, by its first bytes.
+struct Instead {
+  std::string_view code;  ///< "lfs-pointer", "html-page", "file-foreign", "file-empty"
+  std::string message;
+};
+std::optional<Instead> what_instead(std::span<const std::byte> head, std::uint64_t size);
+
 /// "1 norm", "3 norms".
 std::string count_of(std::size_t count, std::string_view one, std::string_view many);
+/// The module of a weight: its name without ".weight".
+std::string_view module_of(const Tensor& tensor);
 /// The first four names, then "and N more".
 std::string list_of(const std::vector<std::string>& names);
 
@@ -71,6 +85,12 @@ void examine_towers(const Patient& patient, Findings& findings, Chart& chart);
 void examine_conventions(const Patient& patient, Findings& findings, Chart& chart);
 /// GPTQ: rules against tensors and vLLM's fused names, act-order.
 void examine_gptq(const Patient& patient, Findings& findings, Chart& chart);
+/// GPTQ: parts of a matrix that vLLM fuses in different encodings.
+void examine_fusions(const Patient& patient, Findings& findings, Chart& chart);
+/// MLX: what mlx-lm looks for and does not find.
+void examine_mlx(const Patient& patient, Findings& findings, Chart& chart);
+/// Tokenizer and configuration files that are not what their names say.
+void examine_sidecars(const Patient& patient, Findings& findings, Chart& chart);
 /// What llama.cpp's loader demands of a GGUF file.
 void examine_gguf(const Patient& patient, Findings& findings, Chart& chart);
 /// The pre-tokenizer's regex and the token that ends a turn.

@@ -89,8 +89,14 @@ void examine_convolutions(const Patient& patient, Chart& chart) {
     if (tensor.shape.rank() != 3 || tensor.shape.dims[1] == tensor.shape.dims[2]) continue;
     (tensor.shape.dims[2] == 1 ? converted : raw).push_back(tensor.name);
   }
-  if (converted.empty() || raw.empty()) return;
   const bool mlx = patient.checkpoint.dialect == Dialect::mlx;
+  if (!converted.empty() && raw.empty() && !mlx) {
+    chart.fault("conv-layout-mlx",
+                fmt::format("{} [channels, width, 1], as MLX has it and those who load this format do not: {}",
+                            count_of(converted.size(), "convolution is", "convolutions are"), list_of(converted)),
+                chart.loaders(), {chart.rewrite("writes them as this format has them, and norms with them")});
+  }
+  if (converted.empty() || raw.empty()) return;
   chart.fault(
       "conv-layout-mixed",
       fmt::format("{} [channels, width, 1] as MLX has it, and {} [channels, 1, width] as Hugging Face has it: {}",
@@ -113,7 +119,15 @@ void examine_f32_pair(const Patient& patient, Findings& findings, Chart& chart) 
     mixed += (mixed.empty() ? "" : "; ") + role;
     for (const auto& [encoding, count] : encodings) mixed += fmt::format(" {} ({})", encoding, count);
   }
-  if (mixed.empty()) return;
+  if (mixed.empty()) {
+    std::erase_if(findings, [&](const Finding& finding) {
+      if (finding.code != "f32-pair-cast") return false;
+      chart.note("f32-pair-cast", finding.message, {},
+                 {Chart::no_command("no command mends this where the bits are gone; get the original")});
+      return true;
+    });
+    return;
+  }
   std::erase_if(findings, [](const Finding& finding) { return finding.code == "f32-pair-cast"; });
   chart.fault("f32-pair-half-cast", mixed + ": a cast of some has lost bits of theirs", chart.loaders(),
               {Chart::no_command("no command mends this: the bits are gone; get the original")});

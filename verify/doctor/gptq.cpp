@@ -148,8 +148,7 @@ void examine_dense_modules(const Patient& patient, Rules& rules, Chart& chart) {
   for (const inspect::Entry& entry : patient.report.catalog.entries) {
     if (entry.quantized || !entry.assembly || !quantized_roles.contains(entry.role)) continue;
     if (!patient.report.architecture->is_linear(entry.assembly->pieces.front().slot)) continue;
-    const std::string& name = patient.checkpoint.tensors[entry.tensor].name;
-    const std::string module = name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name;
+    const std::string module(module_of(patient.checkpoint.tensors[entry.tensor]));
     if (!rules.claim_of(module).excluded) names.push_back(module);
   }
   if (names.empty()) return;
@@ -159,8 +158,7 @@ void examine_dense_modules(const Patient& patient, Rules& rules, Chart& chart) {
               {Loader::vllm, Loader::gptqmodel}, {chart.rewrite("writes a rule that excludes them")});
 }
 
-void examine_act_order(const Patient& patient, Findings& findings, Chart& chart) {
-  const inspect::QuantizationClaims claims = inspect::read_claims(patient.checkpoint);
+void examine_act_order(const Patient& patient, Rules& rules, Findings& findings, Chart& chart) {
   const std::size_t count = patient.vectors.act_order.size();
   std::erase_if(findings, [](const Finding& finding) {
     return finding.code == "act-order" || finding.code == "act-order-absent";
@@ -168,8 +166,15 @@ void examine_act_order(const Patient& patient, Findings& findings, Chart& chart)
   if (count == 0) return;
   const std::string evidence =
       fmt::format("g_idx of {} of {} is not k / group", count, count_of(patient.vectors.indexed, "module", "modules"));
-  if (claims.desc_act && !*claims.desc_act) {
-    chart.fault("act-order-undeclared", evidence + ", and desc_act is false: kernels that believe it ignore the index",
+  std::vector<std::string> undeclared;
+  for (const std::size_t tensor : patient.vectors.act_order) {
+    const std::string_view module = module_of(patient.checkpoint.tensors[tensor]);
+    if (!rules.claim_of(module).desc_act.value_or(true)) undeclared.emplace_back(module);
+  }
+  if (!undeclared.empty()) {
+    chart.fault("act-order-undeclared",
+                fmt::format("{}, and desc_act is false for {} of them: kernels that believe it ignore the index: {}",
+                            evidence, undeclared.size(), list_of(undeclared)),
                 {Loader::vllm, Loader::gptqmodel}, {chart.rewrite("says desc_act true of them")});
     return;
   }
@@ -179,16 +184,6 @@ void examine_act_order(const Patient& patient, Findings& findings, Chart& chart)
       {chart.convert_to("gguf", "keeps what folds into the MLP, and stores the rest as F32", {"--allow", "dense"})});
 }
 
-void examine_mixed_fusions(Findings& findings, Chart& chart) {
-  std::erase_if(findings, [&](const Finding& finding) {
-    if (finding.code != "fusion-mixed") return false;
-    chart.fault("fusion-mixed", finding.message, {Loader::vllm},
-                {chart.rewrite("gives all modules the same encoding, with new codes where they differ",
-                               {"--recipe", "int4-g128"})});
-    return true;
-  });
-}
-
 }  // namespace
 
 void examine_gptq(const Patient& patient, Findings& findings, Chart& chart) {
@@ -196,8 +191,7 @@ void examine_gptq(const Patient& patient, Findings& findings, Chart& chart) {
   Rules rules(patient.checkpoint);
   if (!rules.empty()) examine_fused_names(projections_of(patient), rules, chart);
   if (patient.report.architecture != nullptr) examine_dense_modules(patient, rules, chart);
-  examine_act_order(patient, findings, chart);
-  examine_mixed_fusions(findings, chart);
+  examine_act_order(patient, rules, findings, chart);
 }
 
 }  // namespace regauge::doctor

@@ -11,9 +11,10 @@ namespace {
 
 /// How a finding of a reader, of inspect or of `verify A` is mended.
 enum class Way : std::uint8_t {
-  rewrite,  ///< the same format written anew
-  assets,   ///< configuration and tokenizer from the original
-  nothing,  ///< the numbers are not there
+  rewrite,   ///< the same format written anew
+  assets,    ///< configuration and tokenizer from the original
+  original,  ///< the numbers are not there; a GGUF file is made of another checkpoint, which has them
+  nothing,   ///< nobody has them
 };
 
 struct Known {
@@ -38,16 +39,20 @@ constexpr std::array kKnown{
     Known{"gptq-format-planar", Way::rewrite, "says gptq_p, which the words are"},
     Known{"gptq-config-missing", Way::rewrite, "writes a quantization config from the shapes"},
     Known{"gptq-head-dense", Way::rewrite, "says that the head is dense"},
+    Known{"mlx-quantization-key", Way::rewrite, "writes the section under both keys"},
+    Known{"mlx-override-renamed", Way::rewrite, "writes settings under the names that mlx-lm looks for"},
+    Known{"mlx-override-dense", Way::rewrite, "writes settings from the modules that are there"},
+    Known{"mlx-override-unused", Way::rewrite, "writes settings from the modules that are there"},
     Known{"mlx-config-missing", Way::rewrite, "writes a quantization section from the shapes"},
     Known{"mlx-scales-missing", Way::nothing, kNothing},
     Known{"mlx-width-unknown", Way::nothing, kNothing},
     Known{"alignment-not-32", Way::rewrite, "lays the tensors out at multiples of 32"},
     Known{"config-malformed", Way::assets, "takes config.json from the original"},
-    Known{"tensor-missing", Way::nothing, kNothing},
-    Known{"tensor-wrong-shape", Way::nothing, kNothing},
-    Known{"tensor-repeated", Way::nothing, kNothing},
+    Known{"tensor-missing", Way::original, kNothing},
+    Known{"tensor-wrong-shape", Way::original, kNothing},
+    Known{"tensor-repeated", Way::original, kNothing},
     Known{"not-finite", Way::nothing, kNothing},
-    Known{"data-unread", Way::nothing, kNothing},
+    Known{"data-unread", Way::original, kNothing},
     Known{"container-part-damaged", Way::nothing, kNothing},
 };
 
@@ -59,8 +64,11 @@ Cure cure_of(const Known& known, const Chart& chart, bool gguf) {
     case Way::rewrite: return chart.rewrite(std::move(effect));
     // The keys of a GGUF file are its configuration.
     case Way::assets:
-      return gguf ? Chart::no_command(std::string(kNothing))
+      return gguf ? chart.convert_original("writes all keys")
                   : chart.rewrite(std::move(effect), {"--assets", "ORIGINAL"});
+    case Way::original:
+      if (gguf) return chart.convert_original("makes the file from what it was made of");
+      break;
     case Way::nothing: break;
   }
   return Chart::no_command(std::move(effect));

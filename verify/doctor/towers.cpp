@@ -72,7 +72,9 @@ void examine_vision(const Patient& patient, Findings& findings, Chart& chart) {
     chart.fault("vision-announced-absent",
                 fmt::format("config.json has a vision_config, and none of the {} tensors is of the tower",
                             format_count(checkpoint.tensors.size())),
-                chart.loaders(), {chart.graft("vision", "takes the tower from another checkpoint of this model")});
+                chart.loaders(),
+                {chart.graft("vision", "takes the tower from another checkpoint of this model"),
+                 chart.rewrite("says that it is a language model only", {"--drop", "vision"})});
   }
   // Without sizes their names mean nothing to the architecture.
   std::vector<std::string> names;

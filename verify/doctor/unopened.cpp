@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <cstring>
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -77,27 +77,22 @@ std::optional<std::uint64_t> promised_by_safetensors(const File& file) {
   }
 }
 
-/// The same of a GGUF file.
+/// The same of a GGUF file; of one of several shards by the headers of all.
 std::optional<std::uint64_t> promised_by_gguf(const Source& source) {
   try {
     const auto lengthened = std::make_shared<const LengthenedFolder>(source.folder);
     const Checkpoint checkpoint = find_format("gguf")->open(probe(lengthened, source.file), {});
-    if (checkpoint.files.size() != 1) return std::nullopt;
-    std::uint64_t end = checkpoint.files.front().data_offset;
-    for (const StoredArray& array : checkpoint.arrays) end = std::max(end, array.offset + array.bytes);
+    const auto file = std::ranges::find(checkpoint.files, source.file.filename().string(), &SourceFile::name);
+    if (file == checkpoint.files.end()) return std::nullopt;
+    const auto index = static_cast<std::size_t>(file - checkpoint.files.begin());
+    std::uint64_t end = file->data_offset;
+    for (const StoredArray& array : checkpoint.arrays) {
+      if (array.file == index) end = std::max(end, array.offset + array.bytes);
+    }
     return end;
   } catch (const Error&) {
     return std::nullopt;
   }
-}
-
-/// The number behind "size " in a Git LFS pointer. Source: git-lfs/git-lfs docs/spec.md.
-std::optional<std::string> size_in_pointer(std::string_view text) {
-  const auto at = text.find("\nsize ");
-  if (at == std::string_view::npos) return std::nullopt;
-  const auto begin = at + std::string_view("\nsize ").size();
-  const std::string_view digits = text.substr(begin, text.find_first_not_of("0123456789", begin) - begin);
-  return digits.empty() ? std::nullopt : std::optional(std::string(digits));
 }
 
 class Examination {
@@ -108,43 +103,108 @@ class Examination {
   std::vector<Ailment> run() {
     if (source_.is_directory) {
       for (const fs::path& entry : source_.entries) {
-        if (!entry.has_parent_path() && (entry.extension() == ".safetensors" || entry.extension() == ".gguf"))
+        if (entry.has_parent_path()) continue;
+        if (entry.extension() == ".safetensors" || entry.extension() == ".gguf")
           examine_file(probe(source_.folder, entry));
+        if (is_config(entry)) examine_config(probe(source_.folder, entry));
       }
       examine_index();
     } else {
-      examine_file(source_);
+      examine_shards();
     }
-    if (chart_.ailments().empty() && reason_.code() == ErrorCode::malformed) {
-      chart_.fault("file-malformed", reason_.message(), {}, {again()}, reason_.tensor_name(),
-                   fs::path(reason_.file()).filename().string());
-    }
+    if (chart_.ailments().empty() && reason_.code() == ErrorCode::malformed) tell_reason();
     return chart_.take();
   }
 
  private:
+  static constexpr std::array kAll{Loader::llama_cpp, Loader::vllm, Loader::mlx_lm, Loader::gptqmodel};
+  static std::vector<Loader> all() { return {kAll.begin(), kAll.end()}; }
+
   /// Nothing else brings back bytes that are not there.
   static Cure again() { return Chart::no_command("no command mends this: download the file again"); }
+  static Cure pulled() {
+    return Chart::no_command("no regauge command mends this: run `git lfs pull`, or download the file");
+  }
 
   void add(std::string_view code, std::string message, const Source& source, Cure cure = again()) {
-    chart_.fault(code, std::move(message), {Loader::llama_cpp, Loader::vllm, Loader::mlx_lm, Loader::gptqmodel},
-                 {std::move(cure)}, {}, source.file.string());
+    chart_.fault(code, std::move(message), all(), {std::move(cure)}, {}, source.file.string());
+  }
+
+  static bool is_config(const fs::path& name) {
+    return name == "config.json" || name == "quantize_config.json" || name == "quant_config.json";
+  }
+
+  /// What nothing above explains: the reader's own words.
+  void tell_reason() {
+    const fs::path file = fs::path(reason_.file()).filename();
+    if (is_config(file)) {
+      chart_.fault(
+          "config-malformed", reason_.message(), all(),
+          {Chart::no_command(fmt::format(
+              "no command mends this, for nothing can be read without it: take {} from the original", file.string()))},
+          reason_.tensor_name(), file.string());
+    } else {
+      chart_.fault("file-malformed", reason_.message(), all(), {again()}, reason_.tensor_name(), file.string());
+    }
+  }
+
+  void examine_config(const Source& source) {
+    if (auto what = what_instead(source.head, source.size))
+      return add(what->code, std::move(what->message), source, what->code == "lfs-pointer" ? pulled() : again());
+    if (source.size > kMaxConfigBytes) return;
+    try {
+      parse_json(source.folder->read_text(source.file, kMaxConfigBytes), source.file.string(),
+                 {.duplicates = JsonDuplicates::keep_last});
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::malformed) add("file-malformed", error.message(), source);
+    }
+  }
+
+  /// A file, or all of those that its name says it is one of.
+  void examine_shards() {
+    const std::string name = source_.file.filename().string();
+    const auto numbers = split_numbers(name);
+    if (!numbers) return examine_file(source_);
+    for (int shard = 1; shard <= numbers->count; ++shard) {
+      const fs::path other =
+          source_.file.parent_path() /
+          fmt::format("{}-{:05}-of-{:05}.gguf", name.substr(0, numbers->stem_bytes), shard, numbers->count);
+      if (source_.folder->has_file(other)) {
+        examine_file(probe(source_.folder, other));
+      } else {
+        chart_.fault("shard-missing",
+                     fmt::format("is not there; {} is one of {} shards", excerpt(name), numbers->count),
+                     {Loader::llama_cpp}, {again()}, {}, excerpt(other.filename().string()));
+      }
+    }
+  }
+
+  struct SplitNumbers {
+    std::size_t stem_bytes = 0;
+    int count = 0;
+  };
+
+  /// Of "NAME-00001-of-00003.gguf". Source: ggml-org/llama.cpp src/llama.cpp, llama_split_path.
+  static std::optional<SplitNumbers> split_numbers(std::string_view name) {
+    constexpr std::string_view kForm = "-00000-of-00000.gguf";
+    if (name.size() <= kForm.size()) return std::nullopt;
+    SplitNumbers numbers{name.size() - kForm.size(), 0};
+    const std::string_view tail = name.substr(numbers.stem_bytes);
+    for (std::size_t i = 0; i < kForm.size(); ++i) {
+      const bool digit = tail[i] >= '0' && tail[i] <= '9';
+      if (kForm[i] == '0' ? !digit : tail[i] != kForm[i]) return std::nullopt;
+      if (i > kForm.find("of") && digit) numbers.count = numbers.count * 10 + (tail[i] - '0');
+    }
+    constexpr int kMostShards = 10'000;  // what five digits could say would be a listing of its own
+    return numbers.count >= 1 && numbers.count <= kMostShards ? std::optional(numbers) : std::nullopt;
   }
 
   void examine_file(const Source& source) {
     const std::string_view text = text_of(source.head);
     const bool is_gguf = text.starts_with("GGUF");
-    if (source.head.empty()) return add("file-empty", "0 bytes", source);
-    if (text.starts_with("version https://git-lfs")) {
-      const auto size = size_in_pointer(text);
-      return add("lfs-pointer",
-                 fmt::format("{} bytes: a Git LFS pointer in place of a file of {} bytes", source.size,
-                             size.value_or("unknown many")),
-                 source, Chart::no_command("no regauge command mends this: run `git lfs pull`, or download the file"));
-    }
-    if (const auto foreign = describe_foreign(source.head)) {
-      return add(foreign->find("HTML") != std::string::npos ? "html-page" : "file-foreign",
-                 fmt::format("{} bytes: {}", source.size, *foreign), source);
+    if (auto what = what_instead(source.head, source.size)) {
+      const bool pointer = what->code == "lfs-pointer";
+      return add(what->code, std::move(what->message), source, pointer ? pulled() : again());
     }
     // Whatever an .safetensors file begins with is the length of its header; anything else has to say what it is.
     if (!is_gguf && source.file.extension() != ".safetensors") return;
@@ -161,6 +221,8 @@ class Examination {
       note_arrays(format.open(source, alone));
     } catch (const Error& error) {
       if (error.code() != ErrorCode::malformed) return;
+      // One of several: what is wrong with another one is said of that.
+      if (is_gguf && fs::path(error.file()).filename() != source.file.filename()) return;
       std::string message = error.message();
       // The reader checks what llama.cpp indexes without looking: one list by the other's length.
       if (is_gguf && message.starts_with("key 'tokenizer.ggml.") &&
@@ -171,7 +233,7 @@ class Examination {
         return;
       }
       if (const auto offset = error.byte_offset()) message += fmt::format(" (at byte {})", *offset);
-      chart_.fault("file-malformed", std::move(message), {}, {again()}, error.tensor_name(), source.file.string());
+      chart_.fault("file-malformed", std::move(message), all(), {again()}, error.tensor_name(), source.file.string());
     }
   }
 
@@ -180,7 +242,7 @@ class Examination {
       const auto [other, fresh] = arrays_.emplace(array.name, checkpoint.files[array.file].name);
       if (fresh) continue;
       chart_.fault(
-          "array-twice", fmt::format("lies in {} and in {}", other->second, checkpoint.files[array.file].name), {},
+          "array-twice", fmt::format("lies in {} and in {}", other->second, checkpoint.files[array.file].name), all(),
           {Chart::no_command("no command mends this: the files are of two downloads; keep those that the index "
                              "lists")},
           excerpt(array.name));
@@ -194,7 +256,7 @@ class Examination {
     try {
       index = parse_json(source_.folder->read_text(kIndex, kMaxConfigBytes), std::string(kIndex));
     } catch (const Error& error) {
-      chart_.fault("file-malformed", error.message(), {}, {again()}, {}, std::string(kIndex));
+      chart_.fault("file-malformed", error.message(), all(), {again()}, {}, std::string(kIndex));
       return;
     }
     const Json* map = index.is_object() ? find(index, "weight_map") : nullptr;
