@@ -31,6 +31,7 @@ struct GraftArguments {
   std::string mtp;
   std::string vision;
   bool link = false;
+  bool replace = false;
   ConvertArguments convert;  ///< what graft shares with convert
 };
 
@@ -38,7 +39,10 @@ struct GraftArguments {
 OpenedModel open_base(const GraftArguments& arguments) {
   OpenedModel base(std::vector<std::string>{arguments.base});
   if (arguments.convert.adapter.empty()) return base;
-  if (base.has_factors()) throw Error(ErrorCode::invalid, "has low-rank factors of its own").at(arguments.base);
+  if (base.has_factors()) {
+    throw Error(ErrorCode::invalid, "has low-rank factors of its own; `regauge convert --drop eora` takes them out")
+        .at(arguments.base);
+  }
   OpenOptions options;
   options.adapter = arguments.convert.adapter;
   return OpenedModel(std::vector<std::string>{arguments.base}, options);
@@ -64,7 +68,7 @@ int run_graft(GraftArguments arguments) {
   options.journal = false;  // a later run must not go on writing in what is linked
   const std::atomic<bool>& interrupted = catch_interrupts();
   const OpenedModel base = open_base(arguments);
-  GraftRequest request{base.paths().front(), {}, {}, !arguments.convert.adapter.empty()};
+  GraftRequest request{base.paths().front(), {}, {}, !arguments.convert.adapter.empty(), arguments.replace};
   std::optional<OpenedModel> mtp;
   std::optional<OpenedModel> vision;
   if (!arguments.mtp.empty()) request.mtp = mtp.emplace(std::vector<std::string>{arguments.mtp}).paths().front();
@@ -106,7 +110,8 @@ void add_graft(CLI::App& app, Command& chosen) {
   ConvertArguments& shared = arguments->convert;
   CLI::App* command = app.add_subcommand(
       "graft", "Give a checkpoint parts of others: an MTP layer, a vision tower, EoRA factors, in its own format");
-  command->add_option("BASE", arguments->base, "Checkpoint: a directory or a GGUF file")->required();
+  command->add_option("BASE", arguments->base, "Checkpoint: a directory, a GGUF file, or a container of either")
+      ->required();
   command->add_option("OUT", shared.target, "What is written: a directory, or a .gguf and what lies beside it")
       ->required();
   command->add_option("--mtp", arguments->mtp, "Take the MTP layer of this checkpoint")->type_name("DONOR");
@@ -134,6 +139,9 @@ void add_graft(CLI::App& app, Command& chosen) {
   command
       ->add_option("--tensor-type", shared.tensor_types, "PATTERN=TYPE or @COMPONENT=TYPE, before the recipe's rules")
       ->allow_extra_args(false);
+  command->add_flag("--replace", arguments->replace, "Take BASE's own MTP layer or vision tower out where it has one");
+  command->add_option("--split-max-size", shared.shard_size,
+                      "Most data bytes in one file where all are written anew: 4GiB, 500M (default: one file)");
   command->add_flag("--link", arguments->link, "Hard links in place of copies of BASE's files, where there are any");
   add_threads(*command, shared.threads);
   command->add_option("--max-memory", shared.max_memory,

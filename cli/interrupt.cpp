@@ -17,6 +17,8 @@ void note_interrupt(int signal) {
 const std::atomic<bool>& catch_interrupts() {
   std::signal(SIGINT, note_interrupt);
   std::signal(SIGTERM, note_interrupt);
+  // A limit on the size of files is an error of write() and not the end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
   return interrupted;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "convert/choose.h"
+#include "convert/directory_files.h"
 #include "convert/factors.h"
 #include "convert/gguf_keys.h"
 #include "convert/graft_config.h"
@@ -18,6 +19,7 @@
 #include "convert/refusal.h"
 #include "convert/workers.h"
 #include "models/low_rank.h"
+#include "models/original_values.h"
 
 namespace regauge {
 namespace {
@@ -50,23 +52,21 @@ class Grafting {
       : request_(request), base_(*request.base.checkpoint), target_(target), options_(std::move(options)) {
     if (request.base.architecture == nullptr)
       throw Error(ErrorCode::unsupported, "the architecture is not known, so nothing can be grafted").at(base_.path);
-    if (!base_.packed_format.empty())
-      throw Error(ErrorCode::unsupported, "is a container: restore it first").at(base_.path);
-    format_ = find_format(base_.format);
-    options_.format = base_.format;
+    format_ = find_format(base_.array_format());
+    options_.format = base_.array_format();
     options_.as_stored = true;
     options_.eora = EoraPolicy::keep;
     options_.directory = base_.dialect != Dialect::gguf;
     if (options_.directory && !base_.is_directory())
       throw Error(ErrorCode::unsupported, "is one file of a directory, or beside no configuration: name the directory")
           .at(base_.path);
-    if (const auto layout = gptq_layout_from_name(base_.format_version)) options_.layout = *layout;
+    if (const auto layout = gptq_layout_from_name(base_.array_version())) options_.layout = *layout;
   }
 
   Plan run() {
     if (request_.mtp) take(*request_.mtp, Component::mtp, "an MTP layer");
     if (request_.vision) take(*request_.vision, Component::vision, "a vision tower");
-    plan_.format = base_.format;
+    plan_.format = base_.array_format();
     plan_.sources.push_back(&base_);
     for (const auto* donor : {&request_.mtp, &request_.vision}) {
       if (*donor) plan_.sources.push_back((*donor)->checkpoint);
@@ -76,7 +76,7 @@ class Grafting {
     } else {
       gguf();
     }
-    refuse_offenders(base_.format, offenders_);
+    refuse_offenders(base_.array_format(), offenders_);
     if (options_.require) check_required(plan_, *options_.require);
     return std::move(plan_);
   }
@@ -87,8 +87,11 @@ class Grafting {
     const std::string& path = donor.checkpoint->path;
     if (donor.architecture == nullptr)
       throw Error(ErrorCode::unsupported, "the architecture is not known, so nothing can be taken from it").at(path);
-    if (!slots_of(request_.base, part).empty())
-      throw Error(ErrorCode::invalid, "has {} of its own", what).at(base_.path);
+    if (!slots_of(request_.base, part).empty()) {
+      if (!request_.replace)
+        throw Error(ErrorCode::invalid, "has {} of its own; --replace takes it out", what).at(base_.path);
+      replaced_.insert(part);
+    }
     const Slots slots = slots_of(donor, part);
     if (slots.empty()) throw Error(ErrorCode::invalid, "has no such part: {}", what).at(path);
     if (part == Component::mtp) {
@@ -197,17 +200,17 @@ class Grafting {
   }
 
   void directory() {
-    GraftedFiles files =
-        grafted_files(base_, request_.vision ? request_.vision->checkpoint : nullptr, mtp_layers_, plan_.findings);
+    const bool replaces = replaced_.contains(Component::vision);
+    GraftedFiles files = grafted_files(base_, request_.vision ? request_.vision->checkpoint : nullptr, mtp_layers_,
+                                       replaces, plan_.findings);
+    if (files.renames) return renamed(std::move(files));
     Checkpoint shell = base_;
     shell.config = files.config;
     const auto names = recognise(shell);
-    std::vector<OpenedPath> donors;
-    for (const Part& part : parts_) {
-      check_parts(*names, part.component);
-      donors.push_back({part.donor->checkpoint, part.donor->architecture, part.component});
-    }
+    const std::vector<OpenedPath> donors = checked_donors(*names);
+    const Rewritten rewritten = files_with(base_, *request_.base.architecture, replaced_);
     OutputDraft draft;
+    for (const Tensor* tensor : rewritten.tensors) draft.targets.push_back(as_stored(*tensor));
     if (!donors.empty()) {
       Adaptation adapted = adapt(donors, names.get(), base_.dialect, options_);
       own(adapted);
@@ -222,11 +225,58 @@ class Grafting {
     PlannedOutput& output = add(draft);
     output.metadata.set("format", std::string(format_->packing == Packing::mlx ? "mlx" : "pt"));
     // Of an MLX directory an MTP layer lies in a file of its own, and the model's files stay what they are.
-    const bool adds = request_.vision || (request_.mtp && base_.dialect != Dialect::mlx);
-    KeptFiles kept = kept_files(base_, adds);
+    const bool adds = request_.vision || (request_.mtp && base_.dialect != Dialect::mlx) || !rewritten.tensors.empty();
+    KeptFiles kept = kept_files(base_, adds, rewritten.files);
     output.kept = std::move(kept.files);
     output.new_file = std::move(kept.new_file);
-    output.files = std::move(files).finish(*format_, base_, *request_.base.architecture, output);
+    output.files = std::move(files).finish(*format_, base_, *request_.base.architecture, output,
+                                           rewritten.tensors.size(), replaced_);
+  }
+
+  std::vector<OpenedPath> checked_donors(const Architecture& names) const {
+    std::vector<OpenedPath> donors;
+    for (const Part& part : parts_) {
+      check_parts(names, part.component);
+      donors.push_back({part.donor->checkpoint, part.donor->architecture, part.component});
+    }
+    return donors;
+  }
+
+  /// A tensor of the base that has to be written again because of its neighbours.
+  Target as_stored(const Tensor& tensor) const {
+    Target target = as_it_is(tensor);
+    const Architecture& architecture = *request_.base.architecture;
+    const auto assembly = architecture.parse(base_.dialect, tensor.name, tensor.shape);
+    target.is_linear = std::holds_alternative<Grouped>(tensor.encoding);
+    if (!assembly || assembly->pieces.empty()) return target;
+    target.component = assembly->pieces.front().slot.component;
+    target.is_linear = target.is_linear || architecture.is_linear(assembly->pieces.front().slot);
+    if (assembly->pieces.size() == 1)
+      target.pieces.front().canonical = architecture.canonical_name(assembly->pieces.front().slot);
+    return target;
+  }
+
+  /// The names of the multimodal class are not those of the text class, so every array is written again, its bytes as they are.
+  void renamed(GraftedFiles files) {
+    Checkpoint shell = base_;
+    shell.config = files.config;
+    shell.tensors.clear();  // whose names would speak for the text class
+    const auto names = recognise(shell);
+    std::vector<OpenedPath> sources{request_.base};
+    sources.front().without = replaced_;
+    for (OpenedPath& donor : checked_donors(*names)) sources.push_back(std::move(donor));
+    Adaptation adapted = adapt(sources, names.get(), base_.dialect, options_);
+    own(adapted);
+    OutputDraft draft;
+    for (OutputDraft& one : adapted.outputs) std::ranges::move(one.targets, std::back_inserter(draft.targets));
+    PlannedOutput& output = add(draft);
+    output.metadata.set("format", std::string("pt"));
+    DirectoryFiles all;
+    all.config = std::move(files.config);
+    for (CarriedFile& file : files.others) {
+      if (!describes_storage(file.name)) all.files.push_back(std::move(file));
+    }
+    output.files = finish_directory_files(std::move(all), *format_, output, adapted, options_);
   }
 
   void gguf() {
@@ -235,6 +285,8 @@ class Grafting {
     const auto names = recognise(shell);
     check_parts(*names, Component::mtp);
     std::vector<OpenedPath> sources{request_.base};
+    sources.front().without = replaced_;
+    forget_originals(shell.metadata);
     if (request_.mtp) sources.push_back({request_.mtp->checkpoint, request_.mtp->architecture, Component::mtp});
     Adaptation adapted = adapt(sources, names.get(), Dialect::gguf, options_);
     own(adapted);
@@ -252,6 +304,19 @@ class Grafting {
       }
     }
     if (request_.vision) vision_beside();
+  }
+
+  /// What the base carries for the way back of weights that make way.
+  void forget_originals(Metadata& keys) const {
+    std::set<std::string> gone;
+    for (const Component part : replaced_) {
+      for (const auto& [slot, shape] : slots_of(request_.base, part))
+        gone.insert(request_.base.architecture->canonical_name(slot));
+    }
+    for (const auto& [key, value] : std::vector<Metadata::Entry>(keys.entries())) {
+      const auto original = parse_original_key(key);
+      if (original && gone.contains(original->name)) keys.erase(key);
+    }
   }
 
   void vision_beside() {
@@ -281,6 +346,7 @@ class Grafting {
   ConvertOptions options_;
   const Format* format_ = nullptr;
   std::vector<Part> parts_;
+  std::set<Component> replaced_;  ///< parts of the base that make way
   int mtp_layers_ = 0;
   Plan plan_;
   std::vector<std::string> offenders_;

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "base/pattern.h"
 #include "models/low_rank.h"
 #include "models/permutations.h"
 #include "models/size_label.h"
@@ -26,8 +27,12 @@ constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
 // What says how images become patches, in the words of transformers.
 constexpr std::array<std::string_view, 3> kProcessors{"preprocessor_config.json", "video_preprocessor_config.json",
                                                       "processor_config.json"};
-constexpr std::array<std::string_view, 4> kVisionTokens{"image_token_id", "video_token_id", "vision_start_token_id",
-                                                        "vision_end_token_id"};
+// Keys of config.json and the tokens whose ids they give. Source: Qwen/Qwen3.5-27B config.json and tokenizer.json.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kVisionTokens{
+    {{"image_token_id", "<|image_pad|>"},
+     {"video_token_id", "<|video_pad|>"},
+     {"vision_start_token_id", "<|vision_start|>"},
+     {"vision_end_token_id", "<|vision_end|>"}}};
 
 bool has_file(const std::vector<CarriedFile>& files, std::string_view name) {
   return std::ranges::find(files, name, &CarriedFile::name) != files.end();
@@ -38,36 +43,64 @@ void replace(std::vector<CarriedFile>& files, CarriedFile file) {
   files.push_back(std::move(file));
 }
 
-/// Takes the description of the donor's tower: from its configuration, or made of the keys of an mmproj file.
-void describe_vision(const Checkpoint& base, const Checkpoint& donor, GraftedFiles& out, Findings& findings) {
-  const bool nested = out.config.contains("text_config");
-  if (!nested && base.dialect == Dialect::hf) {
-    throw Error(ErrorCode::unsupported,
-                "is a text-only save, whose class has no vision tower and other names: convert it to a GGUF and back "
-                "together with the tower's mmproj file")
-        .at(base.path);
+/// The id of a token that the base's own tokenizer names.
+std::optional<std::int64_t> added_token(const Checkpoint& base, std::string_view text) {
+  constexpr std::string_view kTokenizer = "tokenizer.json";
+  if (!base.has_sidecar(kTokenizer)) return std::nullopt;
+  const Json tokenizer = parse_json(*base.sidecar_text(kTokenizer, kMaxTokenizerBytes), std::string(kTokenizer),
+                                    {.duplicates = JsonDuplicates::keep_last});
+  const Json* added = tokenizer.is_object() ? get_array(tokenizer, "added_tokens") : nullptr;
+  if (added == nullptr) return std::nullopt;
+  for (const Json& token : *added) {
+    if (token.is_object() && get_string(token, "content") == text) return get_int(token, "id");
   }
+  return std::nullopt;
+}
+
+/// The ids by which a prompt speaks of images: the donor's, else those of the base's own tokenizer.
+void name_vision_tokens(const Checkpoint& base, const Checkpoint& donor, Json& config, Findings& findings) {
+  for (const auto& [key, text] : kVisionTokens) {
+    const std::string name(key);
+    if (config.contains(name)) continue;
+    if (donor.config && donor.config->contains(name)) {
+      config[name] = (*donor.config)[name];
+    } else if (const auto id = added_token(base, text)) {
+      config[name] = *id;
+    } else {
+      findings.push_back({Severity::warning, "config-guessed",
+                          fmt::format("neither the donor nor the base's tokenizer tells the id of '{}'", text),
+                          std::string(kConfig), name});
+    }
+  }
+}
+
+/// Takes the description of the donor's tower: from its configuration, or made of the keys of an mmproj file.
+void describe_vision(const Checkpoint& base, const Checkpoint& donor, bool replaces, GraftedFiles& out,
+                     Findings& findings) {
+  if (!out.config.contains("text_config") && base.dialect == Dialect::hf) {
+    out.config = multimodal_config(out.config);
+    out.renames = true;
+  }
+  // A checkpoint without a tower may say so in this word, which would keep loaders from making the new one.
+  if (out.config.contains("language_model_only")) out.config["language_model_only"] = false;
+  const auto take = [&](CarriedFile file) {
+    if (replaces || !has_file(out.others, file.name)) replace(out.others, std::move(file));
+  };
   if (donor.dialect == Dialect::gguf) {
     const Json model_type = out.config.value("model_type", Json(""));
     const bool moe = model_type.is_string() && model_type.get<std::string>().find("moe") != std::string::npos;
     VisionFiles made = vision_files(donor, moe, findings);
     out.config["vision_config"] = std::move(made.config);
-    for (TextFile& file : made.files) {
-      if (!has_file(out.others, file.name)) out.others.push_back({file.name, std::move(file.text)});
+    for (TextFile& file : made.files) take({file.name, std::move(file.text)});
+  } else {
+    const Json* tower = donor.config ? get_object(*donor.config, "vision_config") : nullptr;
+    if (tower == nullptr) throw Error(ErrorCode::not_found, "its config.json has no vision_config").at(donor.path);
+    out.config["vision_config"] = *tower;
+    for (const std::string_view name : kProcessors) {
+      if (donor.has_sidecar(name)) take({std::string(name), open_sidecar(donor, name)});
     }
-    return;
   }
-  const Json* tower = donor.config ? get_object(*donor.config, "vision_config") : nullptr;
-  if (tower == nullptr) throw Error(ErrorCode::not_found, "its config.json has no vision_config").at(donor.path);
-  out.config["vision_config"] = *tower;
-  for (const std::string_view key : kVisionTokens) {
-    const std::string name(key);
-    if (!out.config.contains(name) && donor.config->contains(name)) out.config[name] = (*donor.config)[name];
-  }
-  for (const std::string_view name : kProcessors) {
-    if (!has_file(out.others, name) && donor.has_sidecar(name))
-      out.others.push_back({std::string(name), open_sidecar(donor, name)});
-  }
+  name_vision_tokens(base, donor, out.config, findings);
 }
 
 std::string module_name(std::string_view weight) {
@@ -75,13 +108,17 @@ std::string module_name(std::string_view weight) {
   return std::string(weight.ends_with(kLeaf) ? weight.substr(0, weight.size() - kLeaf.size()) : weight);
 }
 
-/// The linear modules of a checkpoint, by name.
-std::vector<PackedModule> modules_of(const Checkpoint& checkpoint, const Architecture& architecture) {
+/// The linear modules of a checkpoint that are of `replaced` parts, or of none of them.
+std::vector<PackedModule> modules_of(const Checkpoint& checkpoint, const Architecture& architecture,
+                                     const std::set<Component>& replaced, bool are_replaced) {
   std::vector<PackedModule> modules;
   for (const Tensor& tensor : checkpoint.tensors) {
     const auto assembly = architecture.parse(checkpoint.dialect, tensor.name, tensor.shape);
     const bool linear = assembly && assembly->pieces.size() == 1 && architecture.is_linear(assembly->pieces[0].slot);
     if (!linear && !std::holds_alternative<Grouped>(tensor.encoding)) continue;
+    const bool makes_way =
+        assembly && !assembly->pieces.empty() && replaced.contains(assembly->pieces.front().slot.component);
+    if (makes_way != are_replaced) continue;
     PackedModule module;
     module.name = module_name(tensor.name);
     module.is_quantized = std::holds_alternative<Grouped>(tensor.encoding);
@@ -90,9 +127,9 @@ std::vector<PackedModule> modules_of(const Checkpoint& checkpoint, const Archite
   return modules;
 }
 
-std::vector<PackedModule> new_modules(const PlannedOutput& output) {
+std::vector<PackedModule> new_modules(const PlannedOutput& output, std::size_t first_new) {
   std::vector<PackedModule> modules;
-  for (std::size_t s = 0; s < output.steps.size(); ++s) {
+  for (std::size_t s = first_new; s < output.steps.size(); ++s) {
     const Step& step = output.steps[s];
     if (step.module) {
       modules.push_back(*step.module);
@@ -105,6 +142,25 @@ std::vector<PackedModule> new_modules(const PlannedOutput& output) {
   }
   std::ranges::sort(modules, {}, &PackedModule::name);
   return modules;
+}
+
+/// `section` without what it says of modules that make way alone: rules of GPTQ that are about no other, entries of MLX.
+Json without_modules(Json section, std::span<const PackedModule> replaced, std::span<const PackedModule> existing) {
+  for (const PackedModule& module : replaced) {
+    if (section.contains(module.name)) section.erase(module.name);
+  }
+  const Json* dynamic = get_object(section, "dynamic");
+  if (dynamic == nullptr || replaced.empty()) return section;
+  Json rules = Json::object();
+  MatchBudget budget;
+  for (const auto& [key, value] : dynamic->items()) {
+    const bool marked = key.starts_with("+:") || key.starts_with("-:");
+    const Pattern pattern(marked ? std::string_view(key).substr(2) : std::string_view(key));
+    const auto is_about = [&](const PackedModule& module) { return pattern.matches(module.name, budget); };
+    if (std::ranges::none_of(replaced, is_about) || std::ranges::any_of(existing, is_about)) rules[key] = value;
+  }
+  section["dynamic"] = std::move(rules);
+  return section;
 }
 
 /// Puts a section where sections were.
@@ -155,7 +211,8 @@ bool is_from_elsewhere(const Checkpoint& base, const SourceFile& file) {
 
 }  // namespace
 
-GraftedFiles grafted_files(const Checkpoint& base, const Checkpoint* vision, int mtp_layers, Findings& findings) {
+GraftedFiles grafted_files(const Checkpoint& base, const Checkpoint* vision, int mtp_layers, bool replaces,
+                           Findings& findings) {
   GraftedFiles out;
   if (!base.config) throw Error(ErrorCode::not_found, "has no config.json").at(base.path);
   out.config = *base.config;
@@ -167,7 +224,7 @@ GraftedFiles grafted_files(const Checkpoint& base, const Checkpoint* vision, int
     Json& text = out.config.contains("text_config") ? out.config["text_config"] : out.config;
     text["mtp_num_hidden_layers"] = mtp_layers;
   }
-  if (vision != nullptr) describe_vision(base, *vision, out, findings);
+  if (vision != nullptr) describe_vision(base, *vision, replaces, out, findings);
   return out;
 }
 
@@ -182,11 +239,14 @@ void GraftedFiles::add_adapter(const Adaptation& factors) {
 }
 
 std::vector<CarriedFile> GraftedFiles::finish(const Format& format, const Checkpoint& base,
-                                              const Architecture& architecture, const PlannedOutput& output) && {
-  const std::vector<PackedModule> added = new_modules(output);
+                                              const Architecture& architecture, const PlannedOutput& output,
+                                              std::size_t first_new, const std::set<Component>& replaced) && {
+  const std::vector<PackedModule> added = new_modules(output, first_new);
   const bool any_packed = std::ranges::any_of(added, &PackedModule::is_quantized);
   if (base.quantization && format.extend != nullptr && !added.empty()) {
-    const Json section = format.extend(*base.quantization, modules_of(base, architecture), added);
+    const std::vector<PackedModule> existing = modules_of(base, architecture, replaced, false);
+    const Json rest = without_modules(*base.quantization, modules_of(base, architecture, replaced, true), existing);
+    const Json section = format.extend(rest, existing, added);
     if (section != *base.quantization) {
       bool placed = replace_sections(config, section);
       if (config.contains("text_config")) placed = replace_sections(config["text_config"], section) || placed;
@@ -210,8 +270,56 @@ std::vector<CarriedFile> GraftedFiles::finish(const Format& format, const Checkp
   return std::move(others);
 }
 
-KeptFiles kept_files(const Checkpoint& base, bool adds_to_model) {
+Rewritten files_with(const Checkpoint& base, const Architecture& architecture, const std::set<Component>& replaced) {
+  Rewritten out;
+  const auto makes_way = [&](const Tensor& tensor) {
+    const auto assembly = architecture.parse(base.dialect, tensor.name, tensor.shape);
+    return assembly && !assembly->pieces.empty() && replaced.contains(assembly->pieces.front().slot.component);
+  };
+  std::vector<bool> known(base.arrays.size());
+  std::vector<const Tensor*> stay;
+  for (const Tensor& tensor : base.tensors) {
+    for (const std::size_t array : tensor.arrays) known[array] = true;
+    if (!makes_way(tensor)) {
+      stay.push_back(&tensor);
+      continue;
+    }
+    for (const std::size_t array : tensor.arrays) out.files.insert(base.arrays[array].file);
+  }
+  // An adapter in a folder of its own is nobody's shard.
+  const auto in_adapter = [&](std::size_t array) { return is_adapter_file(base.files[base.arrays[array].file].name); };
+  const auto inside = [&](std::size_t array) { return out.files.contains(base.arrays[array].file); };
+  // The arrays of one module may lie in several shards, and then all of those go.
+  for (bool grown = !out.files.empty(); grown;) {
+    grown = false;
+    for (const Tensor* tensor : stay) {
+      if (std::ranges::none_of(tensor->arrays, inside)) continue;
+      for (const std::size_t array : tensor->arrays) {
+        if (!in_adapter(array)) grown = out.files.insert(base.arrays[array].file).second || grown;
+      }
+    }
+  }
+  for (const Tensor* tensor : stay) {
+    if (std::ranges::none_of(tensor->arrays, inside)) continue;
+    if (tensor->has_low_rank() && std::ranges::none_of(tensor->arrays, in_adapter)) {
+      throw Error(ErrorCode::unsupported, "has low-rank factors in a file that would be written anew: convert it first")
+          .tensor(tensor->name)
+          .at(base.path);
+    }
+    out.tensors.push_back(tensor);
+  }
+  for (std::size_t i = 0; i < base.arrays.size(); ++i) {
+    if (!known[i] && out.files.contains(base.arrays[i].file))
+      throw Error(ErrorCode::unsupported, "belongs to no tensor, and lies in a file that would be written anew")
+          .tensor(base.arrays[i].name)
+          .at(base.path);
+  }
+  return out;
+}
+
+KeptFiles kept_files(const Checkpoint& base, bool adds_to_model, const std::set<std::size_t>& rewritten) {
   KeptFiles out;
+  std::vector<std::string> freed;  // names of the model's own files that are written anew
   const auto listed = indexed_arrays(base);
   std::size_t shards = 0;
   for (std::size_t f = 0; f < base.files.size(); ++f) {
@@ -227,8 +335,18 @@ KeptFiles kept_files(const Checkpoint& base, bool adds_to_model) {
     if (listed) {
       kept.is_indexed = std::ranges::any_of(kept.arrays, [&](const ArrayPlan& a) { return listed->contains(a.name); });
     }
+    if (rewritten.contains(f)) {
+      if (kept.is_indexed) freed.push_back(kept.name);
+      continue;
+    }
     shards += kept.is_indexed ? 1 : 0;
     out.files.push_back(std::move(kept));
+  }
+  // A model in one file has this name, by which loaders find it without an index.
+  if (shards == 0 && !freed.empty()) freed = {"model.safetensors"};
+  if (freed.size() == 1) {
+    out.new_file = freed.front();
+    return out;
   }
   const auto first = std::ranges::find(out.files, true, &KeptFile::is_indexed);
   if (adds_to_model && shards == 1 && first->name == "model.safetensors") {

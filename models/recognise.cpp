@@ -18,6 +18,8 @@ VisionFiles vision_files(const Checkpoint& mmproj, bool moe, Findings& findings)
   return qwen3_5::vision_files(mmproj, moe, findings);
 }
 
+Json multimodal_config(const Json& text_class) { return qwen3_5::multimodal_config(text_class); }
+
 // A new architecture adds its line here and a folder of its own.
 std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint) { return qwen3_5::recognise(checkpoint); }
 

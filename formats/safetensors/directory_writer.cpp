@@ -156,7 +156,10 @@ class DirectoryWriter final : public Writer {
   }
 
   void keep(const KeptFile& kept) {
-    if (options_.link_kept && output_.link(kept.name, kept.file->path())) {
+    // What lies inside a container has a path, and is no file of the disk.
+    std::error_code ignored;
+    const bool on_disk = std::filesystem::is_regular_file(kept.file->path(), ignored);
+    if (options_.link_kept && on_disk && output_.link(kept.name, kept.file->path())) {
       file_bytes_ += kept.file->size();
       return;
     }

@@ -16,4 +16,7 @@ std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint);
 /// See regauge::vision_files().
 VisionFiles vision_files(const Checkpoint& mmproj, bool moe, Findings& findings);
 
+/// See regauge::multimodal_config().
+Json multimodal_config(const Json& text_class);
+
 }  // namespace regauge::qwen3_5
