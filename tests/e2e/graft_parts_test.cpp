@@ -158,15 +158,34 @@ TEST_F(GraftParts, ATextOnlySaveThatGetsATowerBecomesOfTheMultimodalClass) {
 }
 
 TEST_F(GraftParts, AQuantizedTextOnlySaveKeepsItsCodes) {
-  const std::string whole = sample_path("qwen35-gptq-int4");
-  run_well({"convert", whole, path("text.gguf"), "-q"});
-  run_well({"convert", path("text.gguf"), path("text"), "--to", "gptq", "--mmproj", path("mmproj-text.gguf"), "--drop",
-            "vision", "-q"});
-  // Whatever class it was written as, make it a text-only save, as fine-tuning tools do.
-  Json config = json_of(path("text") + "/config.json");
-  if (config.contains("text_config")) GTEST_SKIP() << "a GGUF with its tower beside it is no text-only save";
-  run_well({"graft", path("text"), path("out"), "--vision", whole, "--require", "bytes", "-q"});
+  const std::string whole = path("whole");
+  run_well({"convert", sample_path("qwen35-gptq-int4"), whole, "--to", "gptq", "--drop", "mtp", "-q"});
+  // As tools save the text class: a flat configuration, other names, no tower.
+  const fs::path text = path("text");
+  fs::copy(whole, text);
+  SafetensorsPatch model(text / "model.safetensors");
+  model.erase([](const std::string& name) { return name.starts_with("model.visual."); });
+  for (auto& array : model.arrays) {
+    const std::string prefix = "model.language_model.";
+    if (array.name.starts_with(prefix)) array.name.replace(0, prefix.size(), "model.");
+  }
+  model.save(text / "model.safetensors");
+  patch_json(text / "config.json", [](Json& config) {
+    Json flat = config["text_config"];
+    flat["architectures"] = {"Qwen3_5ForCausalLM"};
+    flat["model_type"] = "qwen3_5_text";
+    flat["quantization_config"] = config["quantization_config"];
+    flat["quantization_config"].erase("dynamic");  // which spoke of the tower
+    config = flat;
+  });
+  patch_json(text / "quantize_config.json", [](Json& section) { section.erase("dynamic"); });
+  run_well({"graft", text, path("out"), "--vision", whole, "--require", "values", "-q"});
   expect_equal(path("out"), whole);
+  SafetensorsPatch before(fs::path(whole) / "model.safetensors");
+  SafetensorsPatch after(fs::path(path("out")) / "model.safetensors");
+  ASSERT_EQ(after.arrays.size(), before.arrays.size());
+  for (const auto& array : before.arrays) EXPECT_TRUE(after.array(array.name).bytes == array.bytes) << array.name;
+  EXPECT_EQ(json_of(path("out") + "/config.json")["quantization_config"]["bits"], 4);
   EXPECT_EQ(faults_of(path("out")), "");
 }
 

@@ -15,19 +15,22 @@ namespace {
 /// ggml-org/ggml src/ggml-cpu/ops.cpp, ggml_compute_forward_mul_mat and ggml_compute_forward_get_rows.
 void examine_matrices(const Patient& patient, Chart& chart) {
   std::vector<std::string> names;
+  std::string pattern;
   for (const inspect::Entry& entry : patient.report.catalog.entries) {
     const Tensor& tensor = patient.checkpoint.tensors[entry.tensor];
     const auto* dense = std::get_if<Dense>(&tensor.encoding);
     if (!entry.assembly || dense == nullptr || tensor.shape.rank() < 2) continue;
     const bool usable = dense->dtype == DType::f32 || dense->dtype == DType::f16 || dense->dtype == DType::bf16;
-    if (!usable) names.push_back(fmt::format("{} {}", tensor.name, entry.encoding));
+    if (usable) continue;
+    names.push_back(fmt::format("{} {}", tensor.name, entry.encoding));
+    pattern += pattern.empty() ? "^(" : "|";
+    for (const char c : tensor.name) pattern += c == '.' ? "\\." : std::string(1, c);
   }
   if (names.empty()) return;
   chart.fault("gguf-type-unusable",
               fmt::format("{} of a type that nothing is computed with: {}",
                           count_of(names.size(), "matrix is", "matrices are"), list_of(names)),
-              {Loader::llama_cpp},
-              {chart.rewrite("stores the numbers as F32", {"--dtype", "f32", "--allow", "rounded"})});
+              {Loader::llama_cpp}, {chart.rewrite("stores the numbers as F32", {"--tensor-type", pattern + ")$=f32"})});
 }
 
 /// llama.cpp loads such a file and aborts in the first decode. Source: ggml-org/ggml src/ggml-cpu/binary-ops.cpp.
