@@ -107,7 +107,11 @@ std::vector<Conversion> every_recipe() {
     all.push_back(
         {kFamily + source, "model", {"--to", "safetensors", "--dense", "bf16", "--split-max-size", "500000"}, ""});
     all.push_back({kFamily + source, "model.gguf", {"--allow", "dense", "--split-max-size", "3000000"}, ""});
-    all.push_back({kFamily + source, "model.gguf", {"--allow", "dense", "--outputs", "model,mtp,mmproj,adapter"}, ""});
+    all.push_back(
+        {kFamily + source,
+         "model.gguf",
+         {"--allow", "dense", "--outputs", source == "hf-bf16" ? "model,mtp,mmproj" : "model,mtp,mmproj,adapter"},
+         ""});
     all.push_back({kFamily + source, "model.gguf", {"--allow", "dense", "--drop", "mtp"}, ""});
   }
   for (const char* model : {"qwen35_tiny/hf", "qwen35_tiny_moe/hf"}) {
