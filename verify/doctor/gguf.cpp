@@ -83,6 +83,19 @@ void examine_required(const Metadata& keys, const std::string& prefix, Chart& ch
   }
 }
 
+/// A list for each block has to be one of all blocks; what the others have is not in the file. Source: ggml-org/llama.cpp
+/// src/llama-model-loader.cpp, get_key_or_arr.
+void examine_lists(const Metadata& keys, const std::string& prefix, Chart& chart) {
+  const auto blocks = keys.get_uint(prefix + ".block_count");
+  for (const std::string_view key : {"attention.head_count", "attention.head_count_kv"}) {
+    const std::string full = prefix + "." + std::string(key);
+    const MetaArray* array = list_of_key(keys, full);
+    if (array == nullptr || !blocks || array->size() == *blocks) continue;
+    chart.fault("gguf-key-type", fmt::format("key '{}' has {} numbers for {} blocks", full, array->size(), *blocks),
+                {Loader::llama_cpp}, {chart.convert_original("writes one number for all")}, full);
+  }
+}
+
 void examine_keys(const Patient& patient, const std::string& prefix, Chart& chart) {
   const Metadata& keys = patient.checkpoint.metadata;
   std::vector<std::string> wrong;
@@ -91,19 +104,13 @@ void examine_keys(const Patient& patient, const std::string& prefix, Chart& char
     if (wanted && type_of(value) != *wanted && type_of(value) != MetaType::array)
       wrong.push_back(fmt::format("{} is {}, not {}", key, name(type_of(value)), name(*wanted)));
   }
-  const auto blocks = keys.get_uint(prefix + ".block_count");
-  for (const std::string_view key : {"attention.head_count", "attention.head_count_kv"}) {
-    const std::string full = prefix + "." + std::string(key);
-    const MetaArray* array = list_of_key(keys, full);
-    if (array != nullptr && blocks && array->size() != *blocks)
-      wrong.push_back(fmt::format("{} has {} numbers for {} blocks", full, array->size(), *blocks));
-  }
   if (!wrong.empty()) {
     chart.fault("gguf-key-type",
                 fmt::format("{} of a type that the loader refuses: {}", count_of(wrong.size(), "key is", "keys are"),
                             list_of(wrong)),
                 {Loader::llama_cpp}, {chart.rewrite("stores the same numbers in the right types")});
   }
+  examine_lists(keys, prefix, chart);
   examine_required(keys, prefix, chart);
 }
 
