@@ -47,8 +47,10 @@ void OpenedModel::open_first(const std::string& path, const OpenOptions& options
   std::optional<Checkpoint> adapter;
   if (options.adapter) adapter = open_checkpoint(*options.adapter);
   // Readers attach an adapter of their own ecosystem by names alone, also to models that nobody knows.
-  const bool by_reader = adapter && model->dialect != Dialect::gguf &&
-                         (model->dialect == adapter->dialect || architecture == nullptr || !is_adapter(*adapter));
+  const bool by_names = adapter && model->dialect != Dialect::gguf &&
+                        (model->dialect == adapter->dialect || architecture == nullptr || !is_adapter(*adapter));
+  const bool by_reader = by_names && (architecture == nullptr || !is_adapter(*adapter) ||
+                                      !corrects_stacks(*model, *architecture, *adapter));
   if (by_reader) *model = open_checkpoint(path, options);
   paths_.push_back({model.get(), architecture.get()});
   checkpoints_.push_back(std::move(model));

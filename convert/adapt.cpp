@@ -6,10 +6,12 @@
 
 #include "base/error.h"
 #include "convert/completeness.h"
+#include "convert/corrections.h"
 #include "convert/fold.h"
 #include "convert/recipe/recipe.h"
 #include "convert/refusal.h"
 #include "convert/route/reencode_dense.h"
+#include "ir/low_rank.h"
 #include "models/original_values.h"
 
 namespace regauge {
@@ -21,115 +23,6 @@ struct Found {
   const Assembly* assembly = nullptr;
   const Piece* piece = nullptr;
   std::size_t source = 0;
-};
-
-/// Rows of zeros, to fill up a factor of smaller rank.
-class ZeroRows final : public RowSource {
- public:
-  using RowSource::RowSource;
-
- private:
-  void read_rows(RowRange, std::span<std::byte> out) const override { std::ranges::fill(out, std::byte{0}); }
-};
-
-/// Low-rank factors on their way to a target: kept, merged into their weights or left out, as the options say.
-class Corrections {
- public:
-  Corrections(const ConvertOptions& options, FactorForm form, Adaptation& result)
-      : options_(options), form_(form), result_(result) {}
-
-  /// Decides about the factors of `piece`'s tensor, if it has any. `weight` is the array of the target that the piece fills,
-  /// alone or not.
-  void take(TargetPiece& piece, const std::string& weight, bool alone) {
-    const Tensor& tensor = *piece.tensor;
-    if (!tensor.has_low_rank()) return;
-    switch (policy_for(options_, piece.canonical)) {
-      case EoraPolicy::merge: piece.with_low_rank = true; break;
-      case EoraPolicy::drop:
-        result_.left_out.push_back({tensor.name, "low-rank factors only, by --eora drop", &tensor, std::nullopt});
-        break;
-      case EoraPolicy::keep:
-        if (!alone) {
-          shared_.push_back(tensor.name);
-          return;
-        }
-        result_.corrected.push_back({weight, tensor.part(PartId::lowrank_a).shape.rows()});
-        for (const PartId id : {PartId::lowrank_a, PartId::lowrank_b}) keep(piece, weight, id);
-        break;
-    }
-  }
-
-  /// Adds the factors that are kept to the outputs.
-  void finish() {
-    if (!shared_.empty()) {
-      throw refusal("low-rank factors of weights that are stored stacked or fused have no form in the target", shared_,
-                    "--eora merge adds them to the weights, --eora drop leaves them out");
-    }
-    if (targets_.empty()) return;
-    if (form_ == FactorForm::mlx) fill_up();
-    std::ranges::sort(result_.corrected, {}, &CorrectedModule::weight);
-    if (form_ == FactorForm::gguf) {
-      result_.outputs.push_back({OutputKind::adapter, std::move(targets_)});
-    } else {
-      auto& targets = result_.outputs.front().targets;
-      targets.insert(targets.end(), std::make_move_iterator(targets_.begin()), std::make_move_iterator(targets_.end()));
-    }
-  }
-
- private:
-  void keep(const TargetPiece& piece, const std::string& weight, PartId id) {
-    const Tensor& factor = own(factor_tensor(*piece.tensor, id));
-    Target target = as_it_is(factor);
-    target.name = factor_array(form_, weight, id);
-    target.component = Component::adapter;
-    target.is_transposed = is_transposed(form_);
-    target.pieces.front().view = factor_view(id, piece.view);
-    target.pieces.front().canonical = piece.canonical;
-    targets_.push_back(std::move(target));
-  }
-
-  /// MLX has one rank for all modules; rows and columns of zeros change no product. Source: ml-explore/mlx-lm
-  /// mlx_lm/tuner/utils.py, load_adapters.
-  void fill_up() {
-    std::int64_t rank = 0;
-    for (const CorrectedModule& module : result_.corrected) rank = std::max(rank, module.rank);
-    for (std::size_t i = 0; i + 1 < targets_.size(); i += 2) {
-      Target& a = targets_[i];
-      Target& b = targets_[i + 1];
-      const std::int64_t own_rank = a.rows;
-      if (own_rank == rank) continue;
-      add_zeros(a, {rank - own_rank, a.columns}, own_rank);
-      a.rows = a.shape.dims[0] = rank;
-      b.pieces.front().target_columns = AxisMap::identity(own_rank);
-      add_zeros(b, {b.rows, rank - own_rank}, 0);
-      b.pieces.back().target_columns = AxisMap({{own_rank, rank - own_rank}});
-      b.columns = b.shape.dims[1] = rank;
-    }
-  }
-
-  void add_zeros(Target& target, const Shape& shape, std::int64_t first_row) {
-    const DType dtype = std::get<Dense>(target.pieces.front().tensor->encoding).dtype;
-    Tensor zeros;
-    zeros.name = target.pieces.front().tensor->name;
-    zeros.shape = shape;
-    zeros.encoding = Dense{dtype};
-    const auto row_bytes = static_cast<std::size_t>(shape.columns() * bits(dtype) / 8);
-    zeros.parts.push_back({PartId::values, dtype, shape, std::make_shared<ZeroRows>(shape.rows(), row_bytes)});
-    TargetPiece piece = as_it_is(own(std::move(zeros))).pieces.front();
-    piece.target_row = first_row;
-    target.pieces.push_back(std::move(piece));
-  }
-
-  const Tensor& own(Tensor tensor) {
-    result_.restored.push_back(std::make_unique<const Tensor>(std::move(tensor)));
-    return *result_.restored.back();
-  }
-
-  const ConvertOptions& options_;
-  FactorForm form_;
-  Adaptation& result_;
-  std::vector<Target> targets_;  // A and B of each module in turn
-  std::vector<std::string> shared_;
 };
 
 /// What --drop permits to leave behind, or the reason to refuse.
@@ -234,6 +127,26 @@ bool takes_experts_apart(const ConvertOptions& options) {
   return options.format == "gptq" && options.recipe != nullptr && !options.recipe->is_exact() && !options.dense;
 }
 
+/// Whether factors of experts are kept, which directories of Hugging Face's names know of single modules only.
+bool keeps_expert_factors(const OpenedPath& path, const ConvertOptions& options) {
+  if (path.architecture == nullptr || options.as_stored) return false;
+  return std::ranges::any_of(path.checkpoint->tensors, [&](const Tensor& tensor) {
+    if (!tensor.has_low_rank()) return false;
+    const auto assembly = path.architecture->parse(path.checkpoint->dialect, tensor.name, tensor.shape);
+    return assembly && std::ranges::any_of(assembly->pieces, [&](const Piece& piece) {
+             return piece.slot.expert >= 0 &&
+                    policy_for(options, path.architecture->canonical_name(piece.slot)) == EoraPolicy::keep;
+           });
+  });
+}
+
+/// Whether a tensor of `path` has factors for each of several weights, which its own format may keep under no name.
+bool has_stacked_factors(const OpenedPath& path) {
+  return std::ranges::any_of(path.checkpoint->tensors, [](const Tensor& tensor) {
+    return tensor.has_low_rank() && low_rank_groups(tensor).groups > 1;
+  });
+}
+
 class Adapter {
  public:
   Adapter(std::span<const OpenedPath> sources, const Architecture& names, Dialect dialect,
@@ -243,7 +156,11 @@ class Adapter {
         dialect_(dialect),
         options_(options),
         dropping_(options, result_.left_out),
-        corrections_(options, factor_form(dialect, *sources.front().checkpoint, options), result_) {}
+        corrections_(options, factor_form(dialect, *sources.front().checkpoint, options), result_) {
+    if (dialect != Dialect::hf) return;
+    experts_apart_ =
+        std::ranges::any_of(sources, [&](const OpenedPath& path) { return keeps_expert_factors(path, options); });
+  }
 
   Adaptation run() {
     for (std::size_t i = 0; i < sources_.size(); ++i) take_apart(i);
@@ -289,8 +206,9 @@ class Adapter {
     }
   }
 
-  /// GPTQ has no stacks: each expert is a module.
+  /// GPTQ has no stacks: each expert is a module. So is one with factors, wherever names are Hugging Face's.
   ExpertLayout experts_of(const Tensor& tensor) const {
+    if (experts_apart_) return ExpertLayout::per_expert;
     const bool is_module = is_quantized(tensor.encoding) || takes_experts_apart(options_);
     return options_.format == "gptq" && !options_.dense && is_module ? ExpertLayout::per_expert : ExpertLayout::fused;
   }
@@ -341,7 +259,7 @@ class Adapter {
                       .target_rows = place.piece.rows.size(),
                       .target_columns = place.piece.columns,
                       .canonical = names_.canonical_name(slot)};
-    corrections_.take(piece, place.array, found.assembly->pieces.size() == 1 && place.rows == canonical.rows());
+    corrections_.take(piece, target);
     restore(checkpoint, stored, convention, piece);
     target.pieces.push_back(std::move(piece));
     if (slot.component == Component::mtp) result_.mtp_layers = std::max(result_.mtp_layers, slot.layer + 1);
@@ -416,6 +334,7 @@ class Adapter {
   Adaptation result_;
   Dropping dropping_;
   Corrections corrections_;
+  bool experts_apart_ = false;
   std::vector<std::vector<Assembly>> assemblies_;  // of each source
   std::map<Slot, Found> slots_;
   FoldOrders orders_;
@@ -460,7 +379,7 @@ Adaptation keep_names(const OpenedPath& path, Dialect dialect, const ConvertOpti
       if (slot.component == Component::mtp) result.mtp_layers = std::max(result.mtp_layers, slot.layer + 1);
       if (assembly->pieces.size() == 1) target.pieces.front().canonical = path.architecture->canonical_name(slot);
     }
-    corrections.take(target.pieces.front(), tensor.name, true);
+    corrections.take(target.pieces.front(), target);
     result.outputs.front().targets.push_back(std::move(target));
   }
   corrections.finish();
@@ -502,8 +421,8 @@ Adaptation adapt_factors(const OpenedPath& path, Dialect dialect, const ConvertO
   result.factor_form = factor_form(dialect, *path.checkpoint, options);
   Corrections corrections(options, result.factor_form, result);
   for (const Tensor& tensor : path.checkpoint->tensors) {
-    TargetPiece piece = as_it_is(tensor).pieces.front();
-    corrections.take(piece, tensor.name, true);
+    Target target = as_it_is(tensor);
+    corrections.take(target.pieces.front(), target);
   }
   corrections.finish();
   return result;
@@ -521,7 +440,8 @@ Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names,
   const bool same_dialect = sources.size() == 1 && first.dialect == dialect && !options.separate_mtp &&
                             !options.as_stored &&
                             !(known && takes_experts_apart(options) && names->heads().experts > 0) &&
-                            !(known && !is_conventional(*names, dialect));
+                            !(known && !is_conventional(*names, dialect)) &&
+                            !(known && dialect == Dialect::hf && has_stacked_factors(sources.front()));
   Adaptation result;
   if (same_dialect || !known) {
     if (first.dialect != dialect && (dialect != Dialect::hf || options.format == "gptq")) {

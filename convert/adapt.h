@@ -73,6 +73,7 @@ struct Adaptation {
   std::vector<std::unique_ptr<const Tensor>> restored;
   FactorForm factor_form = FactorForm::peft;
   std::vector<CorrectedModule> corrected;  ///< modules whose factors are among the targets, by name
+  FactorRanks factor_ranks;                ///< of modules whose factors were filled up with zeros to a common rank
 };
 
 /// One opened path: a checkpoint may be spread over several (model, mmproj, adapter).

@@ -68,9 +68,11 @@ void add_adapter_files(const Adaptation& adapted, DirectoryFiles& files) {
   replace(files, {folder + "/adapter_config.json",
                   adapter_config_text(adapted.factor_form, adapted.corrected,
                                       files.adapter_config ? &*files.adapter_config : nullptr)});
-  // Taken out of this directory it still has to say in which order its columns are.
-  if (!adapted.permutations.empty())
-    replace(files, {folder + "/" + std::string(kPermutationFile), permutations_text(adapted.permutations)});
+  // Taken out of this directory it still has to say in which order its columns are, and what of it is filling.
+  if (!adapted.permutations.empty() || !adapted.factor_ranks.empty()) {
+    replace(files, {folder + "/" + std::string(kPermutationFile),
+                    permutations_text(adapted.permutations, adapted.factor_ranks)});
+  }
 }
 
 /// As the tools of each ecosystem print it: transformers in the order it has, mlx-lm sorted and wider.

@@ -12,6 +12,7 @@
 #include "convert/plan.h"
 #include "ir/decode/dense.h"
 #include "ir/decode/tensor.h"
+#include "ir/low_rank.h"
 #include "ir/transposed_rows.h"
 
 namespace regauge {
@@ -24,14 +25,6 @@ double sum_of_squares(std::span<const float> values) {
   double sum = 0;
   for (const float value : values) sum += static_cast<double>(value) * static_cast<double>(value);
   return sum;
-}
-
-std::vector<float> read_factor(const Part& part) {
-  std::vector<std::byte> bytes(static_cast<std::size_t>(part.rows->rows()) * part.rows->row_bytes());
-  part.rows->read({0, part.rows->rows()}, bytes);
-  std::vector<float> values(static_cast<std::size_t>(part.shape.elements()));
-  decode_dense(part.dtype, bytes, values);
-  return values;
 }
 
 /// Products of all pairs of vectors; vector i has its element j at i * step + j * stride.
@@ -51,16 +44,29 @@ std::vector<double> gram(std::span<const float> values, std::size_t vectors, std
   return products;
 }
 
-/// |B * A|^2 is the trace of (B^T B) (A A^T): r x r products instead of N x K ones.
+std::vector<float> read_factor(const Part& part, RowRange rows) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(rows.size()) * part.rows->row_bytes());
+  part.rows->read(rows, bytes);
+  std::vector<float> values(static_cast<std::size_t>(rows.size() * part.shape.columns()));
+  decode_dense(part.dtype, bytes, values);
+  return values;
+}
+
+/// |B * A|^2 is the trace of (B^T B) (A A^T): r x r products instead of N x K ones. Of a stack, the sum over its weights.
 double product_norm(const Tensor& tensor) {
   const Part& a = tensor.part(PartId::lowrank_a);
   const Part& b = tensor.part(PartId::lowrank_b);
-  const auto rank = static_cast<std::size_t>(a.shape.rows());
+  const LowRankGroups groups = low_rank_groups(tensor);
+  const auto rank = static_cast<std::size_t>(groups.rank);
   const auto k = static_cast<std::size_t>(a.shape.columns());
-  const auto n = static_cast<std::size_t>(b.shape.rows());
-  const std::vector<double> of_a = gram(read_factor(a), rank, k, k, 1);
-  const std::vector<double> of_b = gram(read_factor(b), rank, n, 1, rank);
-  return std::sqrt(std::max(0.0, std::inner_product(of_a.begin(), of_a.end(), of_b.begin(), 0.0)));
+  const auto n = static_cast<std::size_t>(groups.rows);
+  double squares = 0;
+  for (std::int64_t g = 0; g < groups.groups; ++g) {
+    const std::vector<double> of_a = gram(read_factor(a, {g * groups.rank, (g + 1) * groups.rank}), rank, k, k, 1);
+    const std::vector<double> of_b = gram(read_factor(b, {g * groups.rows, (g + 1) * groups.rows}), rank, n, 1, rank);
+    squares += std::max(0.0, std::inner_product(of_a.begin(), of_a.end(), of_b.begin(), 0.0));
+  }
+  return std::sqrt(squares);
 }
 
 /// The rows of another maker, each array of one element type stored as the transpose.

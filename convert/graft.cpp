@@ -295,6 +295,7 @@ class Grafting {
       if (output.kind == OutputKind::adapter) {
         output.metadata = gguf_keys(base_, request_.base.architecture, output, 0, options_, plan_.findings);
         copy_permutations(base_.metadata, output.metadata);
+        set_factor_ranks(adapted.factor_ranks, output.metadata);
         continue;
       }
       output.metadata = gguf_keys(shell, names.get(), output, mtp_layers_, options_, plan_.findings);

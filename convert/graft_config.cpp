@@ -235,7 +235,21 @@ void GraftedFiles::add_adapter(const Adaptation& factors) {
           {folder + "/adapter_config.json", adapter_config_text(factors.factor_form, factors.corrected, nullptr)});
   // Factors are in the order of their weights, which the adapter has to tell when it is taken out.
   const auto order = std::ranges::find(others, kPermutationFile, &CarriedFile::name);
-  if (order != others.end()) replace(others, {folder + "/" + std::string(kPermutationFile), order->content});
+  const std::string record = folder + "/" + std::string(kPermutationFile);
+  if (factors.factor_ranks.empty()) {
+    if (order != others.end()) replace(others, {record, order->content});
+    return;
+  }
+  Json json = parse_json(permutations_text({}, factors.factor_ranks), record);
+  if (order != others.end()) {
+    const auto* file = std::get_if<std::shared_ptr<const File>>(&order->content);
+    if (file == nullptr) throw Error(ErrorCode::internal, "an order that was made anew").at(record);
+    const auto bytes = (*file)->read_range(0, (*file)->size());
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    json["permutations"] = parse_json(text, (*file)->path(),
+                                      {.max_bytes = kMaxRecordBytes, .max_values = kMaxRecordValues})["permutations"];
+  }
+  replace(others, {record, json.dump() + "\n"});
 }
 
 std::vector<CarriedFile> GraftedFiles::finish(const Format& format, const Checkpoint& base,

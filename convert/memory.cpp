@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "convert/workers.h"
+#include "ir/low_rank.h"
 
 namespace regauge {
 namespace {
@@ -38,8 +39,9 @@ std::uint64_t row_bytes_of(const TargetPiece& piece) {
 /// What is held once, whatever the height: group indices and column orders, low-rank factors.
 std::uint64_t fixed_bytes_of(const TargetPiece& piece) {
   std::uint64_t bytes = 32 * static_cast<std::uint64_t>(piece.source_columns);
-  if (const Part* a = piece.tensor->find(PartId::lowrank_a))
-    bytes += 8 * static_cast<std::uint64_t>(a->shape.elements());
+  // Of a stack of weights one has its factor decoded at a time.
+  if (piece.tensor->has_low_rank())
+    bytes += 8 * static_cast<std::uint64_t>(low_rank_groups(*piece.tensor).rank * piece.tensor->shape.columns());
   return bytes;
 }
 

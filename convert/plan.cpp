@@ -259,6 +259,7 @@ Metadata metadata_of(std::span<const OpenedPath> sources, const PlannedOutput& o
       if (is_here || output.kind == OutputKind::adapter)
         keys.set(std::string(kPermutationKey) + weight, MetaArray{MetaType::i32, permutation.second});
     }
+    if (output.kind == OutputKind::adapter) set_factor_ranks(adapted.factor_ranks, keys);
     return keys;
   }
   Metadata metadata;

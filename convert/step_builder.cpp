@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "ir/low_rank.h"
+
 namespace regauge {
 namespace {
 
@@ -22,7 +24,7 @@ std::string encodings_of(const Target& target) {
   std::vector<std::string> seen;
   for (const TargetPiece& piece : target.pieces) {
     std::string text = to_string(piece.tensor->encoding);
-    if (piece.with_low_rank) text += fmt::format(" + B*A r{}", piece.tensor->part(PartId::lowrank_a).shape.rows());
+    if (piece.with_low_rank) text += fmt::format(" + B*A r{}", low_rank_groups(*piece.tensor).rank);
     if (std::ranges::find(seen, text) == seen.end()) seen.push_back(std::move(text));
   }
   std::string out;

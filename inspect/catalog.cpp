@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "ir/low_rank.h"
+#include "models/low_rank.h"
+
 namespace regauge::inspect {
 namespace {
 
@@ -17,15 +20,18 @@ void add_factors(const Tensor& tensor, const Checkpoint& checkpoint, Entry& entr
   for (const PartId id : {PartId::lowrank_a, PartId::lowrank_b}) {
     if (const Part* part = tensor.find(id)) {
       entry.factor_parameters += count(part->shape);
-      if (id == PartId::lowrank_a) entry.rank = part->shape.rows();
     }
   }
-  if (entry.rank == 0) return;
+  if (!tensor.has_low_rank()) return;
+  entry.rank = low_rank_groups(tensor).rank;
   for (const std::size_t index : tensor.arrays) {
     const StoredArray& array = checkpoint.arrays[index];
-    if (is_factor_name(array.name)) entry.factor_bytes += array.bytes;
+    if (!is_factor_name(array.name)) continue;
+    entry.bytes -= array.bytes;
+    // A stack in the adapter may be shared by modules that the model keeps apart.
+    const Part& part = tensor.part(factor_of(array.name).value_or(PartId::lowrank_a));
+    entry.factor_bytes += std::min(array.bytes, count(part.shape) * static_cast<std::uint64_t>(bits(part.dtype)) / 8);
   }
-  entry.bytes -= entry.factor_bytes;
 }
 
 /// By the architecture's own description; false when it has none for this name.

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "inspect/quantization.h"
 #include "inspect/summary.h"
+#include "ir/low_rank.h"
 
 namespace regauge::inspect {
 namespace {
@@ -181,8 +182,11 @@ class Collector {
     std::uint64_t bytes = 0;
     for (const Entry& entry : evidence_.catalog.entries) {
       if (entry.rank == 0) continue;
-      ++modules_by_rank[entry.rank];
-      dtypes.emplace(name(checkpoint_.tensors[entry.tensor].part(PartId::lowrank_a).dtype));
+      const Tensor& tensor = checkpoint_.tensors[entry.tensor];
+      for (const std::int64_t rank : low_rank_ranks(tensor)) {
+        if (rank != 0) ++modules_by_rank[rank];
+      }
+      dtypes.emplace(name(tensor.part(PartId::lowrank_a).dtype));
       parameters += entry.factor_parameters;
       bytes += entry.factor_bytes;
     }

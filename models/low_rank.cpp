@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <memory>
-#include <optional>
 #include <set>
 #include <utility>
 
@@ -12,7 +9,6 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "base/limits.h"
 #include "base/text.h"
 #include "models/hf_files.h"
 #include "models/permutations.h"
@@ -20,7 +16,7 @@
 namespace regauge {
 namespace {
 
-constexpr std::string_view kConfigFile = "adapter_config.json";
+constexpr std::int64_t kMaxRank = 1 << 24;
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -31,14 +27,6 @@ std::string lower(std::string_view text) {
 std::string_view module_of(std::string_view weight) {
   constexpr std::string_view kLeaf = ".weight";
   return weight.ends_with(kLeaf) ? weight.substr(0, weight.size() - kLeaf.size()) : weight;
-}
-
-/// Which factor a tensor is, by the end of its name in any case: "...lora_A.weight", "...lora_a".
-std::optional<PartId> factor_of(std::string_view name) {
-  const std::string folded = lower(name);
-  if (folded.ends_with(".lora_a") || folded.ends_with(".lora_a.weight")) return PartId::lowrank_a;
-  if (folded.ends_with(".lora_b") || folded.ends_with(".lora_b.weight")) return PartId::lowrank_b;
-  return std::nullopt;
 }
 
 std::int64_t largest_rank(std::span<const CorrectedModule> modules) {
@@ -138,193 +126,21 @@ std::string mlx_config(std::span<const CorrectedModule> modules) {
   return render_json(json, 4) + "\n";
 }
 
-/// Rows and columns of another source, in another order. A band of rows is one read for each run of neighbours.
-class ReorderedRows final : public RowSource {
- public:
-  ReorderedRows(RowSourcePtr source, View order, std::size_t element_bytes)
-      : RowSource(source->rows(), source->row_bytes()),
-        source_(std::move(source)),
-        order_(std::move(order)),
-        element_bytes_(element_bytes) {
-    if (source_->row_quantum() != 1) throw Error(ErrorCode::internal, "rows that come in words have no order");
-  }
-
-  std::int64_t preferred_rows() const noexcept override { return source_->preferred_rows(); }
-
- private:
-  void read_rows(RowRange range, std::span<std::byte> out) const override {
-    const AxisMap rows =
-        (order_.rows ? *order_.rows : AxisMap::identity(this->rows())).slice(range.begin, range.size());
-    std::size_t at = 0;
-    for (const AxisMap::Run& run : rows.runs()) {
-      const std::size_t bytes = static_cast<std::size_t>(run.length) * row_bytes();
-      source_->read({run.begin, run.begin + run.length}, out.subspan(at, bytes));
-      at += bytes;
-    }
-    if (order_.columns) reorder_columns(out);
-  }
-
-  void reorder_columns(std::span<std::byte> rows) const {
-    std::vector<std::byte> row(row_bytes());
-    for (std::size_t at = 0; at < rows.size(); at += row.size()) {
-      std::memcpy(row.data(), rows.data() + at, row.size());
-      std::size_t to = at;
-      for (const AxisMap::Run& run : order_.columns->runs()) {
-        const std::size_t bytes = static_cast<std::size_t>(run.length) * element_bytes_;
-        std::memcpy(rows.data() + to, row.data() + static_cast<std::size_t>(run.begin) * element_bytes_, bytes);
-        to += bytes;
-      }
-    }
-  }
-
-  RowSourcePtr source_;
-  View order_;
-  std::size_t element_bytes_;
-};
-
-/// What adapter_config.json of a PEFT directory asks for beyond a plain product. Source: huggingface/peft
-/// src/peft/tuners/lora/layer.py, update_layer.
-void check_peft_config(const Checkpoint& adapter, Findings& findings) {
-  const auto text = adapter.sidecar_text(kConfigFile, kMaxConfigBytes);
-  if (!text) return;
-  const std::string path = adapter.folder->path_of(std::string(kConfigFile));
-  const Json json = parse_json(*text, path, {.duplicates = JsonDuplicates::keep_last});
-  if (!json.is_object()) throw Error(ErrorCode::malformed, "is no JSON object").at(path);
-  if (get_bool(json, "use_dora").value_or(false))
-    throw Error(ErrorCode::unsupported, "DoRA adapters are no plain product of two factors").at(path);
-  const auto rank = get_int(json, "r");
-  const auto alpha = get_double(json, "lora_alpha");
-  const bool rslora = get_bool(json, "use_rslora").value_or(false);
-  if (rank && alpha && (rslora || static_cast<double>(*rank) != *alpha)) {
-    findings.push_back({Severity::warning, "adapter-scale",
-                        "EoRA factors are added as they are, but a PEFT loader would multiply them by another number",
-                        std::string(kConfigFile), ""});
-  }
-}
-
-/// llama.cpp multiplies by alpha / r of the tensor, and by 1 when alpha is 0 or absent. Source: ggml-org/llama.cpp
-/// src/llama-adapter.h, get_scale.
-void check_gguf_scale(const Checkpoint& adapter, std::int64_t rank, const std::string& tensor) {
-  const auto alpha = adapter.metadata.get_float("adapter.lora.alpha");
-  if (!alpha || *alpha == 0 || *alpha == static_cast<double>(rank)) return;
-  throw Error(ErrorCode::unsupported, "its alpha of {:g} makes a scale of {:g}, and factors are added as they are",
-              *alpha, *alpha / static_cast<double>(rank))
-      .tensor(tensor)
-      .at(adapter.path);
-}
-
-class Attaching {
- public:
-  Attaching(Checkpoint& model, const Architecture& architecture, Checkpoint adapter)
-      : model_(model),
-        architecture_(architecture),
-        adapter_(std::move(adapter)),
-        orders_(read_permutations(adapter_)) {}
-
-  void run() {
-    if (adapter_.dialect == Dialect::hf) check_peft_config(adapter_, adapter_.findings);
-    find_weights();
-    collect();
-    for (const auto& [slot, pair] : pairs_) attach(slot, pair);
-    take_over();
-  }
-
- private:
-  struct Pair {
-    const Tensor* a = nullptr;
-    const Tensor* b = nullptr;
-  };
-
-  Error wrong(ErrorCode code, const Tensor& tensor, const std::string& message) const {
-    return Error(code, "{}", message).tensor(excerpt(tensor.name)).at(adapter_.path);
-  }
-
-  void find_weights() {
-    for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
-      const Tensor& tensor = model_.tensors[i];
-      const auto assembly = architecture_.parse(model_.dialect, tensor.name, tensor.shape);
-      if (!assembly || factor_of(tensor.name)) continue;
-      for (const Piece& piece : assembly->pieces) weights_.emplace(piece.slot, std::pair(i, assembly->pieces.size()));
-    }
-  }
-
-  void collect() {
-    for (const Tensor& tensor : adapter_.tensors) {
-      const auto factor = factor_of(tensor.name);
-      const auto assembly =
-          factor ? architecture_.parse(adapter_.dialect, tensor.name, tensor.shape) : std::optional<Assembly>();
-      if (!assembly) throw wrong(ErrorCode::malformed, tensor, "is no low-rank factor of a weight of this model");
-      const auto* dense = std::get_if<Dense>(&tensor.encoding);
-      if (dense == nullptr || !is_float(dense->dtype) || bits(dense->dtype) < 16 || bits(dense->dtype) > 32)
-        throw wrong(ErrorCode::unsupported, tensor, "low-rank factors are f16, bf16 or f32");
-      if (assembly->pieces.size() != 1)
-        throw wrong(ErrorCode::unsupported, tensor, "low-rank factors of stacked experts cannot be attached");
-      Pair& pair = pairs_[assembly->pieces.front().slot];
-      (*factor == PartId::lowrank_a ? pair.a : pair.b) = &tensor;
-    }
-  }
-
-  void attach(const Slot& slot, const Pair& pair) {
-    const Tensor& known = pair.a != nullptr ? *pair.a : *pair.b;
-    const auto found = weights_.find(slot);
-    if (found == weights_.end()) throw wrong(ErrorCode::malformed, known, "the weight that it corrects is not there");
-    Tensor& weight = model_.tensors[found->second.first];
-    if (found->second.second != 1)
-      throw wrong(ErrorCode::unsupported, known, fmt::format("'{}' holds several weights in one", weight.name));
-    if (pair.a == nullptr || pair.b == nullptr)
-      throw wrong(ErrorCode::malformed, known, "the other low-rank factor is missing");
-    const Shape shape = architecture_.slot_shape(slot);
-    const std::int64_t rank = pair.a->shape.rows();
-    if (rank < 1 || pair.b->shape != Shape{shape.rows(), rank} || pair.a->shape != Shape{rank, shape.columns()}) {
-      throw wrong(ErrorCode::malformed, *pair.a,
-                  fmt::format("factors {} and {} do not go with a weight of {}", to_string(pair.a->shape),
-                              to_string(pair.b->shape), to_string(shape)));
-    }
-    if (weight.has_low_rank()) throw wrong(ErrorCode::malformed, known, "the weight has low-rank factors already");
-    if (adapter_.dialect == Dialect::gguf) check_gguf_scale(adapter_, rank, pair.a->name);
-    const View order = order_between(slot, shape);
-    for (const auto& [id, tensor] : {std::pair(PartId::lowrank_a, pair.a), std::pair(PartId::lowrank_b, pair.b)}) {
-      Part part = tensor->part(PartId::values);
-      part.id = id;
-      part.shape = tensor->shape;
-      if (const View view = factor_view(id, order); !view.is_identity())
-        part.rows = std::make_shared<ReorderedRows>(part.rows, view, static_cast<std::size_t>(bits(part.dtype)) / 8);
-      weight.parts.push_back(std::move(part));
-      for (const std::size_t array : tensor->arrays) weight.arrays.push_back(array + model_.arrays.size());
-    }
-  }
-
-  /// From the order of the adapter's rows and columns to that of the model's.
-  View order_between(const Slot& slot, const Shape& shape) const {
-    const auto undo = inverse(adapter_order(architecture_, adapter_.dialect, orders_, slot));
-    if (!undo) throw Error(ErrorCode::internal, "a convention that drops rows").at(adapter_.path);
-    return compose(*undo, architecture_.stored_convention(slot), shape.rows(), shape.columns());
-  }
-
-  void take_over() {
-    const std::size_t first_file = model_.files.size();
-    for (SourceFile& file : adapter_.files) {
-      // Kept apart from the model's own files, whatever its folder is called.
-      file.name = "adapter/" + file.name;
-      model_.files.push_back(std::move(file));
-    }
-    for (StoredArray& array : adapter_.arrays) {
-      array.file += first_file;
-      model_.arrays.push_back(std::move(array));
-    }
-    model_.check_array_names();
-    for (Finding& finding : adapter_.findings) model_.findings.push_back(std::move(finding));
-  }
-
-  Checkpoint& model_;
-  const Architecture& architecture_;
-  Checkpoint adapter_;
-  std::map<std::string, AxisMap> orders_;
-  std::map<Slot, std::pair<std::size_t, std::size_t>> weights_;  // place of the tensor, and how many share it
-  std::map<Slot, Pair> pairs_;
-};
-
 }  // namespace
+
+std::optional<PartId> factor_of(std::string_view tensor) {
+  const std::string folded = lower(tensor);
+  if (folded.ends_with(".lora_a") || folded.ends_with(".lora_a.weight")) return PartId::lowrank_a;
+  if (folded.ends_with(".lora_b") || folded.ends_with(".lora_b.weight")) return PartId::lowrank_b;
+  return std::nullopt;
+}
+
+std::string weight_of_factor(std::string_view tensor) {
+  constexpr std::string_view kWeight = ".weight";
+  const bool module = tensor.ends_with(kWeight);
+  if (module) tensor.remove_suffix(kWeight.size());
+  return std::string(tensor.substr(0, tensor.rfind('.'))) + (module ? std::string(kWeight) : "");
+}
 
 bool is_transposed(FactorForm form) noexcept { return form == FactorForm::in_model || form == FactorForm::mlx; }
 
@@ -383,8 +199,56 @@ View adapter_order(const Architecture& architecture, Dialect dialect, const std:
   return compose(recorded, architecture.convention(dialect, slot), shape.rows(), shape.columns());
 }
 
-void attach_adapter(Checkpoint& model, const Architecture& architecture, Checkpoint adapter) {
-  Attaching(model, architecture, std::move(adapter)).run();
+FactorRanks parse_factor_ranks(std::string_view text, std::string_view path) {
+  FactorRanks ranks;
+  const Json json = parse_json(text, std::string(path), {.max_bytes = kMaxRecordBytes, .max_values = kMaxRecordValues});
+  const Json* recorded = get_object(json, "ranks");
+  if (recorded == nullptr) return ranks;
+  for (const auto& [weight, list] : recorded->items()) {
+    std::vector<std::int32_t>& own = ranks[weight];
+    if (!list.is_array())
+      throw Error(ErrorCode::malformed, "the ranks of '{}' are no array", weight).at(std::string(path));
+    for (const Json& rank : list) {
+      const bool sane =
+          rank.is_number_integer() && rank.get<std::int64_t>() >= 0 && rank.get<std::int64_t>() <= kMaxRank;
+      if (!sane) throw Error(ErrorCode::malformed, "the ranks of '{}' are none", weight).at(std::string(path));
+      own.push_back(rank.get<std::int32_t>());
+    }
+  }
+  return ranks;
+}
+
+FactorRanks read_factor_ranks(const Checkpoint& adapter) {
+  FactorRanks ranks;
+  for (const auto& [key, value] : adapter.metadata.entries()) {
+    if (!key.starts_with(kFactorRanksKey)) continue;
+    const auto* array = std::get_if<MetaArray>(&value);
+    const auto* list = array == nullptr ? nullptr : std::get_if<std::vector<std::int32_t>>(&array->values);
+    if (list == nullptr) throw Error(ErrorCode::malformed, "key '{}' is no array of i32", key).at(adapter.path);
+    ranks.emplace(key.substr(kFactorRanksKey.size()), *list);
+  }
+  if (adapter.dialect == Dialect::gguf) return ranks;
+  if (const auto text = adapter.sidecar_text(kPermutationFile, kMaxRecordBytes))
+    ranks.merge(parse_factor_ranks(*text, adapter.folder->path_of(kPermutationFile)));
+  return ranks;
+}
+
+void set_factor_ranks(const FactorRanks& ranks, Metadata& keys) {
+  for (const auto& [weight, own] : ranks)
+    keys.set(std::string(kFactorRanksKey) + weight, MetaArray{MetaType::i32, own});
+}
+
+std::vector<std::int64_t> ranks_of(const FactorRanks& recorded, const std::string& weight, std::int64_t weights,
+                                   std::int64_t stored) {
+  const auto found = recorded.find(weight);
+  if (found == recorded.end()) return std::vector<std::int64_t>(static_cast<std::size_t>(weights), stored);
+  std::vector<std::int64_t> ranks(found->second.begin(), found->second.end());
+  const bool sane = static_cast<std::int64_t>(ranks.size()) == weights &&
+                    std::ranges::all_of(ranks, [&](std::int64_t rank) { return rank >= 0 && rank <= stored; }) &&
+                    std::ranges::any_of(ranks, [](std::int64_t rank) { return rank > 0; });
+  if (!sane)
+    throw Error(ErrorCode::malformed, "the recorded ranks are not those of its factors").tensor(excerpt(weight));
+  return ranks;
 }
 
 }  // namespace regauge

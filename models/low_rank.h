@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,6 +45,33 @@ struct CorrectedModule {
 /// Error{internal} for forms that have no such file.
 std::string adapter_config_text(FactorForm form, std::span<const CorrectedModule> modules, const Json* original);
 
+/// Which factor a tensor is, by the end of its name in any case: "...lora_A.weight", "...lora_a". Nothing for weights.
+std::optional<PartId> factor_of(std::string_view tensor);
+
+/// The weight that a factor's name speaks of, in the same dialect: "X.weight" of "X.weight.lora_a" and of
+/// "X.lora_a.weight".
+std::string weight_of_factor(std::string_view tensor);
+
+/// The ranks that factors had before they were filled up with zeros: by the weight's name in the dialect of the file, one
+/// number for a module and one for each weight of a stack, 0 for those without factors. They travel with the file: in a
+/// GGUF as the i32 array `regauge.low_rank.ranks.<weight>`, beside safetensors as the object `ranks` of regauge.json.
+using FactorRanks = std::map<std::string, std::vector<std::int32_t>>;
+
+inline constexpr std::string_view kFactorRanksKey = "regauge.low_rank.ranks.";
+
+/// The recorded ranks of an adapter; empty when there are none. Throws Error{malformed} for entries that are no ranks.
+FactorRanks read_factor_ranks(const Checkpoint& adapter);
+/// The same from the text of a regauge.json, for errors called `path`.
+FactorRanks parse_factor_ranks(std::string_view text, std::string_view path);
+
+/// Adds them to the keys of a GGUF adapter.
+void set_factor_ranks(const FactorRanks& ranks, Metadata& keys);
+
+/// What ranks an array's factors have of which `stored` components are there for each of `weights`: the recorded ones, else
+/// all. Throws Error{malformed} naming the weight when the record cannot be of this array.
+std::vector<std::int64_t> ranks_of(const FactorRanks& recorded, const std::string& weight, std::int64_t weights,
+                                   std::int64_t stored);
+
 /// Whether `checkpoint` is an adapter: factors, and no weights.
 bool is_adapter(const Checkpoint& checkpoint);
 
@@ -55,10 +83,14 @@ View factor_view(PartId factor, const View& of_weight);
 View adapter_order(const Architecture& architecture, Dialect dialect, const std::map<std::string, AxisMap>& orders,
                    const Slot& slot);
 
+/// Whether `adapter` corrects weights that `model` keeps in a stack, which names alone do not tell.
+bool corrects_stacks(const Checkpoint& model, const Architecture& architecture, const Checkpoint& adapter);
+
 /// Gives the factors of `adapter`, an adapter in any dialect, to the weights of `model` that they correct, as parts in the
-/// order in which `model` stores rows and columns, and takes over its files, arrays and findings. Throws
-/// Error{malformed} for factors that fit no weight or not each other, Error{unsupported} for an adapter that is no plain
-/// product (DoRA, a scale other than 1) and for factors of stacked or fused weights.
+/// order in which `model` stores rows and columns, and takes over its files, arrays and findings. Either may keep experts in
+/// stacks, or gate and up of each of them in one. Throws Error{malformed} for factors that fit no weight or not each other,
+/// Error{unsupported} for an adapter that is no plain product (DoRA, a scale other than 1), for factors of a fused q, k
+/// and v, and for factors of one stack in different types.
 void attach_adapter(Checkpoint& model, const Architecture& architecture, Checkpoint adapter);
 
 }  // namespace regauge

@@ -9,10 +9,6 @@
 namespace regauge {
 namespace {
 
-/// The sidecar holds a number for each column of each MLP: some megabytes for the largest models.
-constexpr std::uint64_t kMaxFileBytes = std::uint64_t{256} << 20;
-constexpr std::uint64_t kMaxFileValues = 32'000'000;
-
 AxisMap checked_order(std::span<const std::int32_t> order, std::string_view name) {
   std::vector<bool> seen(order.size());
   std::vector<AxisMap::Run> runs;
@@ -28,10 +24,10 @@ AxisMap checked_order(std::span<const std::int32_t> order, std::string_view name
 }
 
 void read_sidecar(const Checkpoint& checkpoint, std::map<std::string, AxisMap>& orders) {
-  const auto text = checkpoint.sidecar_text(kPermutationFile, kMaxFileBytes);
+  const auto text = checkpoint.sidecar_text(kPermutationFile, kMaxRecordBytes);
   if (!text) return;
   const std::string path = checkpoint.folder->path_of(kPermutationFile);
-  const Json json = parse_json(*text, path, {.max_bytes = kMaxFileBytes, .max_values = kMaxFileValues});
+  const Json json = parse_json(*text, path, {.max_bytes = kMaxRecordBytes, .max_values = kMaxRecordValues});
   const Json* permutations = get_object(json, "permutations");
   if (permutations == nullptr) return;
   for (const auto& [name, value] : permutations->items()) {
@@ -65,11 +61,13 @@ std::map<std::string, AxisMap> read_permutations(const Checkpoint& checkpoint) {
   return orders;
 }
 
-std::string permutations_text(const std::map<std::string, std::vector<std::int32_t>>& orders) {
+std::string permutations_text(const std::map<std::string, std::vector<std::int32_t>>& orders,
+                              const std::map<std::string, std::vector<std::int32_t>>& ranks) {
   Json json;
   json["schema"] = "regauge.directory/1";
   Json& permutations = json["permutations"] = Json::object();
   for (const auto& [name, order] : orders) permutations[name] = order;
+  for (const auto& [weight, own] : ranks) json["ranks"][weight] = own;
   return json.dump() + "\n";
 }
 

@@ -1,11 +1,10 @@
 #include "verify/effective.h"
 
 #include <set>
-#include <string_view>
 #include <utility>
 
 #include "base/error.h"
-#include "inspect/catalog.h"
+#include "ir/low_rank.h"
 #include "models/low_rank.h"
 #include "models/permutations.h"
 
@@ -51,14 +50,6 @@ std::string factor_name(std::string weight, PartId factor) {
   return std::move(weight) + (factor == PartId::lowrank_a ? ".lora_a" : ".lora_b");
 }
 
-/// Which factor a tensor of its own is, by the end of its name in any case: "...lora_A.weight", "...lora_a".
-std::optional<PartId> factor_of(std::string_view name) {
-  if (!inspect::is_factor_name(name)) return std::nullopt;
-  constexpr std::string_view kWeight = ".weight";
-  if (name.ends_with(kWeight)) name.remove_suffix(kWeight.size());
-  return name.back() == 'a' || name.back() == 'A' ? PartId::lowrank_a : PartId::lowrank_b;
-}
-
 class TakingApart {
  public:
   explicit TakingApart(std::span<const OpenedPath> paths) : paths_(paths) {
@@ -69,7 +60,10 @@ class TakingApart {
 
   EffectiveModel run() {
     for (path_ = 0; path_ < paths_.size(); ++path_) {
-      if (is_adapter(*paths_[path_].checkpoint)) orders_ = read_permutations(*paths_[path_].checkpoint);
+      if (is_adapter(*paths_[path_].checkpoint)) {
+        orders_ = read_permutations(*paths_[path_].checkpoint);
+        ranks_ = read_factor_ranks(*paths_[path_].checkpoint);
+      }
       for (const Tensor& tensor : paths_[path_].checkpoint->tensors) take(tensor);
     }
     return std::move(result_);
@@ -82,7 +76,7 @@ class TakingApart {
   }
 
   void take(const Tensor& tensor) {
-    if (const auto factor = factor_of(tensor.name)) {
+    if (const auto factor = regauge::factor_of(tensor.name)) {
       take_factor(tensor, *factor);
       return;
     }
@@ -94,7 +88,7 @@ class TakingApart {
     if (only && (!assembly || assembly->pieces.empty() || assembly->pieces.front().slot.component != *only)) return;
     if (!assembly) {
       add(as_it_is(tensor), LeafKind::weight, tensor);
-      take_own_factors(tensor, nullptr);
+      take_own_factors(tensor);
       return;
     }
     for (const Piece& piece : assembly->pieces) {
@@ -102,28 +96,54 @@ class TakingApart {
       add(effective_slot(*architecture, tensor, *assembly, piece), copy ? LeafKind::tied_head : LeafKind::weight,
           tensor);
     }
-    take_own_factors(tensor, assembly->pieces.size() == 1 ? &assembly->pieces.front().slot : nullptr);
+    if (tensor.has_low_rank()) take_own_factors(tensor, *assembly);
   }
 
-  /// Factors that the reader attached to the weight that they correct.
-  void take_own_factors(const Tensor& tensor, const Slot* slot) {
+  /// Factors that the reader attached to a weight that nobody knows.
+  void take_own_factors(const Tensor& tensor) {
     for (const PartId id : {PartId::lowrank_a, PartId::lowrank_b}) {
-      const Part* part = tensor.find(id);
-      if (part == nullptr) continue;
-      auto factor = std::make_unique<Tensor>();
-      factor->name = factor_name(tensor.name, id);
-      factor->shape = part->shape;
-      factor->encoding = Dense{part->dtype};
-      factor->parts.push_back({PartId::values, part->dtype, part->shape, part->rows});
-      Target target = as_it_is(*factor);
-      if (slot != nullptr) {
-        const Architecture& architecture = *paths_[path_].architecture;
-        target.name = factor_name(architecture.canonical_name(*slot), id);
-        target.pieces.front().view = factor_view(id, undoing(architecture.stored_convention(*slot), tensor));
-      }
-      result_.factors.push_back(std::move(factor));
-      add(std::move(target), LeafKind::factor, tensor);
+      if (tensor.find(id) != nullptr) add(as_it_is(factor_of(tensor, id)), LeafKind::factor, tensor);
     }
+  }
+
+  /// The same of a weight, or of each of those that a stack holds.
+  void take_own_factors(const Tensor& tensor, const Assembly& assembly) {
+    const Architecture& architecture = *paths_[path_].architecture;
+    const LowRankGroups groups = low_rank_groups(tensor);
+    const std::vector<std::int64_t> ranks = low_rank_ranks(tensor);
+    const Tensor& a = factor_of(tensor, PartId::lowrank_a);
+    const Tensor& b = factor_of(tensor, PartId::lowrank_b);
+    for (const Piece& piece : assembly.pieces) {
+      const std::int64_t group = piece.rows.begin / groups.rows;
+      const std::int64_t rank = ranks[static_cast<std::size_t>(group)];
+      if (rank == 0) continue;
+      const View undo = undoing(architecture.stored_convention(piece.slot), tensor);
+      const std::int64_t first = group * groups.rank;
+      add_factor(architecture, piece.slot, a, PartId::lowrank_a, {first, first + rank}, rank, undo, tensor);
+      add_factor(architecture, piece.slot, b, PartId::lowrank_b, piece.rows, rank, undo, tensor);
+    }
+  }
+
+  /// Rows of a factor, of which B may have more columns than the rank.
+  void add_factor(const Architecture& architecture, const Slot& slot, const Tensor& factor, PartId id, RowRange rows,
+                  std::int64_t rank, const View& undo, const Tensor& stored) {
+    Target target = as_it_is(factor);
+    target.name = factor_name(architecture.canonical_name(slot), id);
+    target.columns = id == PartId::lowrank_a ? factor.shape.columns() : rank;
+    target.rows = rows.size();
+    target.shape = Shape{target.rows, target.columns};
+    TargetPiece& piece = target.pieces.front();
+    piece.canonical = target.name;
+    piece.rows = rows;
+    piece.target_rows = target.rows;
+    if (target.columns != piece.source_columns) piece.columns = AxisMap::identity(target.columns);
+    piece.view = factor_view(id, undo);
+    add(std::move(target), LeafKind::factor, stored);
+  }
+
+  const Tensor& factor_of(const Tensor& tensor, PartId id) {
+    result_.factors.push_back(std::make_unique<Tensor>(factor_tensor(tensor, id)));
+    return *result_.factors.back();
   }
 
   /// A factor that is a tensor: in an adapter's own file, which is read with the sizes of the model that comes with it.
@@ -134,12 +154,16 @@ class TakingApart {
       add(as_it_is(tensor), LeafKind::factor, tensor);
       return;
     }
-    for (const Piece& piece : assembly->pieces) {
-      Target target = whole_piece(factor_name(model_->canonical_name(piece.slot), factor),
-                                  Shape{piece.rows.size(), assembly->columns}, tensor, *assembly, piece);
-      target.pieces.front().view =
-          factor_view(factor, undoing(adapter_order(*model_, dialect, orders_, piece.slot), tensor));
-      add(std::move(target), LeafKind::factor, tensor);
+    const auto weights = static_cast<std::int64_t>(assembly->pieces.size());
+    const std::int64_t stored = factor == PartId::lowrank_a ? assembly->rows / weights : assembly->columns;
+    const auto ranks = ranks_of(ranks_, weight_of_factor(tensor.name), weights, stored);
+    for (std::size_t i = 0; i < assembly->pieces.size(); ++i) {
+      const Piece& piece = assembly->pieces[i];
+      if (ranks[i] == 0) continue;
+      const View undo = undoing(adapter_order(*model_, dialect, orders_, piece.slot), tensor);
+      RowRange rows = piece.rows;
+      if (factor == PartId::lowrank_a) rows.end = rows.begin + ranks[i];
+      add_factor(*model_, piece.slot, tensor, factor, rows, ranks[i], undo, tensor);
     }
   }
 
@@ -154,6 +178,7 @@ class TakingApart {
   const Architecture* model_ = nullptr;
   std::size_t path_ = 0;
   std::map<std::string, AxisMap> orders_;  // recorded by the last adapter
+  FactorRanks ranks_;                      // the same
   std::set<std::string> names_;
   EffectiveModel result_;
 };

@@ -16,6 +16,9 @@
 #include "formats/mlx/module.h"
 #include "formats/safetensors/safetensors.h"
 #include "ir/array_part.h"
+#include "ir/low_rank.h"
+#include "models/low_rank.h"
+#include "models/permutations.h"
 
 namespace regauge::mlx {
 namespace {
@@ -64,30 +67,61 @@ Error wrong(const Checkpoint& checkpoint, std::size_t index, const std::string& 
 bool is_factor(const StoredArray& array) {
   const auto* dtype = std::get_if<DType>(&array.element);
   const bool usual = dtype != nullptr && (*dtype == DType::f16 || *dtype == DType::bf16 || *dtype == DType::f32);
-  return usual && array.shape.rank() == 2;
+  return usual && (array.shape.rank() == 2 || array.shape.rank() == 3);
 }
 
+/// The two factors as they are stored, seen the canonical way round.
+struct Halves {
+  Part a, b;
+  std::int64_t weights = 1;
+  std::int64_t rank = 0;
+};
+
 /// A linear layer has lora_a [K, r] and lora_b [r, N]; an embedding of N rows lora_a [N, r] and lora_b [r, K]. Roles go by
-/// the kind of module: for a square one both fit.
-void attach(const Checkpoint& checkpoint, const Factors& factors, Tensor& tensor) {
+/// the kind of module: for a square one both fit. Stacked experts lie the other way round than a linear layer, lora_a
+/// [E, r, K] and lora_b [E, N, r]. Source: ml-explore/mlx-lm mlx_lm/tuner/lora.py.
+std::optional<Halves> halves_of(const Checkpoint& checkpoint, const Factors& factors, const Tensor& tensor) {
   const Shape& a = checkpoint.arrays[*factors.a].shape;
   const Shape& b = checkpoint.arrays[*factors.b].shape;
+  const std::int64_t k = tensor.shape.columns();
+  const auto part = [&](std::size_t array, PartId id, std::int64_t rows, std::int64_t columns, bool turned) {
+    return array_part(checkpoint, array, id, rows, columns, turned);
+  };
+  if (a.rank() != tensor.shape.rank() || b.rank() != tensor.shape.rank()) return std::nullopt;
+  if (tensor.shape.rank() == 3) {
+    const std::int64_t weights = tensor.shape.dims[0];
+    const std::int64_t n = tensor.shape.dims[1];
+    const std::int64_t rank = a.dims[1];
+    if (a != Shape{weights, rank, k} || b != Shape{weights, n, rank}) return std::nullopt;
+    return Halves{part(*factors.a, PartId::lowrank_a, weights * rank, k, false),
+                  part(*factors.b, PartId::lowrank_b, weights * n, rank, false), weights, rank};
+  }
   const std::int64_t n = tensor.shape.dims[0];
-  const std::int64_t k = tensor.shape.dims[1];
   const std::int64_t rank = a.dims[1];
   const bool embedding = tensor.name.ends_with("embed_tokens.weight");
-  const bool fits =
-      b.dims[0] == rank && (embedding ? a.dims[0] == n && b.dims[1] == k : a.dims[0] == k && b.dims[1] == n);
-  if (!fits || rank == 0) {
-    throw wrong(checkpoint, *factors.a,
-                fmt::format("factors {} and {} do not go with a weight of {}", to_string(a), to_string(b),
-                            to_string(tensor.shape)));
+  if (embedding ? a != Shape{n, rank} || b != Shape{rank, k} : a != Shape{k, rank} || b != Shape{rank, n})
+    return std::nullopt;
+  return Halves{part(embedding ? *factors.b : *factors.a, PartId::lowrank_a, rank, k, !embedding),
+                part(embedding ? *factors.a : *factors.b, PartId::lowrank_b, n, rank, !embedding), 1, rank};
+}
+
+void attach(const Checkpoint& checkpoint, const Factors& factors, const FactorRanks& recorded, Tensor& tensor) {
+  const auto halves = halves_of(checkpoint, factors, tensor);
+  if (!halves || halves->rank == 0) {
+    throw wrong(
+        checkpoint, *factors.a,
+        fmt::format("factors {} and {} do not go with a weight of {}", to_string(checkpoint.arrays[*factors.a].shape),
+                    to_string(checkpoint.arrays[*factors.b].shape), to_string(tensor.shape)));
   }
   if (tensor.has_low_rank()) throw wrong(checkpoint, *factors.a, "the weight has low-rank factors already");
-  const std::size_t into = embedding ? *factors.b : *factors.a;
-  const std::size_t out_of = embedding ? *factors.a : *factors.b;
-  tensor.parts.push_back(array_part(checkpoint, into, PartId::lowrank_a, rank, k, !embedding));
-  tensor.parts.push_back(array_part(checkpoint, out_of, PartId::lowrank_b, n, rank, !embedding));
+  const std::int64_t height = tensor.shape.rows() / halves->weights;
+  std::vector<FactorPair> pairs;
+  for (const std::int64_t rank : ranks_of(recorded, tensor.name, halves->weights, halves->rank)) {
+    const auto weight = static_cast<std::int64_t>(pairs.size());
+    pairs.push_back(cut_factors(halves->a, {weight * halves->rank, (weight + 1) * halves->rank}, halves->b,
+                                {weight * height, (weight + 1) * height}, rank));
+  }
+  add_factors(tensor, halves->a.dtype, halves->b.dtype, pairs);
   tensor.arrays.push_back(*factors.a);
   tensor.arrays.push_back(*factors.b);
 }
@@ -114,7 +148,7 @@ std::size_t append(Checkpoint& checkpoint, const FolderPtr& folder, const fs::pa
   return first_array;
 }
 
-void attach_all(Checkpoint& checkpoint, std::size_t first_array, FindingTally& tally) {
+void attach_all(Checkpoint& checkpoint, std::size_t first_array, const FactorRanks& recorded, FindingTally& tally) {
   std::map<std::string, Factors> pairs;
   for (std::size_t i = first_array; i < checkpoint.arrays.size(); ++i) {
     const StoredArray& array = checkpoint.arrays[i];
@@ -122,8 +156,8 @@ void attach_all(Checkpoint& checkpoint, std::size_t first_array, FindingTally& t
     if (!is_a && !array.name.ends_with(".lora_b")) {
       tally.add(Severity::warning, "adapter-array-unknown", "an adapter's array is no low-rank factor", array.name);
     } else if (!is_factor(array)) {
-      tally.add(Severity::warning, "adapter-array-unknown",
-                "factors of stacked experts or of an odd type are carried, not attached", array.name);
+      tally.add(Severity::warning, "adapter-array-unknown", "factors of an odd type are carried, not attached",
+                array.name);
     } else {
       Factors& pair = pairs[array.name.substr(0, array.name.size() - std::string_view(".lora_a").size())];
       (is_a ? pair.a : pair.b) = i;
@@ -134,13 +168,13 @@ void attach_all(Checkpoint& checkpoint, std::size_t first_array, FindingTally& t
   std::vector<bool> absorbed(checkpoint.arrays.size());
   for (const auto& [module, pair] : pairs) {
     const auto weight = weights.find(module + ".weight");
-    if (weight == weights.end() || checkpoint.tensors[weight->second].shape.rank() != 2) {
+    if (weight == weights.end()) {
       tally.add(Severity::warning, "lowrank-without-module", "low-rank factors correct no weight of this checkpoint",
                 module);
       continue;
     }
     if (!pair.a || !pair.b) throw wrong(checkpoint, pair.a ? *pair.a : *pair.b, "the other low-rank factor is missing");
-    attach(checkpoint, pair, checkpoint.tensors[weight->second]);
+    attach(checkpoint, pair, recorded, checkpoint.tensors[weight->second]);
     absorbed[*pair.a] = absorbed[*pair.b] = true;
   }
   std::erase_if(checkpoint.tensors,
@@ -173,6 +207,7 @@ void turn_factors(Checkpoint& checkpoint) {
     const bool named = array.name.ends_with(".lora_a") || array.name.ends_with(".lora_b");
     if (!named || !is_factor(array)) continue;  // carried as it is; nobody takes it for a factor of a weight
     tensor.name += ".weight";
+    if (array.shape.rank() == 3) continue;  // stacks are the canonical way round
     tensor.shape = Shape{array.shape.dims[1], array.shape.dims[0]};
     tensor.parts.assign(
         1, array_part(checkpoint, index, PartId::values, tensor.shape.dims[0], tensor.shape.dims[1], true));
@@ -214,8 +249,12 @@ void attach_adapter(Checkpoint& checkpoint, const OpenOptions& options) {
       return;
     }
   }
+  FactorRanks recorded;
+  const fs::path record = weights.parent_path() / fs::path(kPermutationFile);
+  if (folder->has_file(record))
+    recorded = parse_factor_ranks(folder->read_text(record, kMaxRecordBytes), folder->path_of(record));
   FindingTally tally;
-  attach_all(checkpoint, append(checkpoint, folder, weights, name), tally);
+  attach_all(checkpoint, append(checkpoint, folder, weights, name), recorded, tally);
   tally.move_to(checkpoint.findings, name);
 }
 

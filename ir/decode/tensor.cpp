@@ -88,9 +88,7 @@ TensorDecoder::TensorDecoder(const Tensor& tensor, DecodeOptions options)
     if (encoding->global_scale) global_scale_ = read_dense(tensor.part(PartId::global_scale)).at(0);
   }
   if (options.with_low_rank && tensor.has_low_rank()) {
-    const Part& a = tensor.part(PartId::lowrank_a);
-    rank_ = a.shape.rows();
-    factor_a_ = read_dense(a);
+    low_rank_ = low_rank_groups(tensor);
     sums_.resize(static_cast<std::size_t>(columns_));
   }
 }
@@ -116,7 +114,7 @@ void TensorDecoder::decode(RowRange range, std::span<float> out) {
   } else {
     decode_blocks(std::get<Blocked>(tensor_->encoding).type, read(PartId::blocks, range, main_), out);
   }
-  if (!factor_a_.empty()) add_factors(range, out);
+  if (low_rank_) add_factors(range, out);
 }
 
 void TensorDecoder::decode_codes(const Grouped& encoding, RowRange range, std::span<float> out) {
@@ -134,10 +132,28 @@ void TensorDecoder::decode_codes(const Grouped& encoding, RowRange range, std::s
 }
 
 void TensorDecoder::add_factors(RowRange range, std::span<float> out) {
+  const std::int64_t height = low_rank_->rows;
+  for (std::int64_t row = range.begin; row < range.end;) {
+    const std::int64_t group = row / height;
+    const std::int64_t end = std::min(range.end, (group + 1) * height);
+    const auto first = static_cast<std::size_t>((row - range.begin) * columns_);
+    add_group(group, {row, end}, out.subspan(first, static_cast<std::size_t>((end - row) * columns_)));
+    row = end;
+  }
+}
+
+void TensorDecoder::add_group(std::int64_t group, RowRange range, std::span<float> out) {
+  const std::int64_t rank = low_rank_->rank;
+  if (group != group_of_a_) {
+    const auto bytes = read(PartId::lowrank_a, {group * rank, (group + 1) * rank}, factor_bytes_);
+    factor_a_.resize(static_cast<std::size_t>(rank * columns_));
+    decode_dense(tensor_->part(PartId::lowrank_a).dtype, bytes, factor_a_);
+    group_of_a_ = group;
+  }
   const auto bytes = read(PartId::lowrank_b, range, factor_bytes_);
-  factor_b_.resize(static_cast<std::size_t>(range.size() * rank_));
+  factor_b_.resize(static_cast<std::size_t>(range.size() * rank));
   decode_dense(tensor_->part(PartId::lowrank_b).dtype, bytes, factor_b_);
-  add_low_rank(range.size(), rank_, columns_, factor_b_, factor_a_, sums_, out);
+  add_low_rank(range.size(), rank, columns_, factor_b_, factor_a_, sums_, out);
 }
 
 }  // namespace regauge

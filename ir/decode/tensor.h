@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "ir/low_rank.h"
 #include "ir/rows.h"
 #include "ir/tensor.h"
 
@@ -16,10 +17,10 @@ struct DecodeOptions {
 };
 
 /// Decodes a tensor's [rows, columns] matrix band by band, in the tensor's own (stored) convention. Holds scratch buffers
-/// of the largest band so far, the group index and, with low rank, all of A in f32; one object per thread.
+/// of the largest band so far, the group index and, with low rank, A (of one weight of a stack) in f32; one object per thread.
 class TensorDecoder {
  public:
-  /// `tensor` must outlive the decoder. Reads the small whole parts (group index, global scale, A). Throws
+  /// `tensor` must outlive the decoder. Reads the small whole parts (group index, global scale). Throws
   /// Error{unsupported} when no values can be made of the encoding, Error{malformed} for a group index out of range.
   explicit TensorDecoder(const Tensor& tensor, DecodeOptions options = {});
 
@@ -34,13 +35,15 @@ class TensorDecoder {
   std::span<const std::byte> read(PartId id, RowRange range, std::vector<std::byte>& buffer) const;
   void decode_codes(const Grouped& encoding, RowRange range, std::span<float> out);
   void add_factors(RowRange range, std::span<float> out);
+  void add_group(std::int64_t group, RowRange range, std::span<float> out);
 
   const Tensor* tensor_;
   std::int64_t columns_ = 0;
   std::int64_t row_quantum_ = 1;
   std::vector<std::int32_t> group_of_column_;
   std::optional<float> global_scale_;
-  std::int64_t rank_ = 0;
+  std::optional<LowRankGroups> low_rank_;
+  std::int64_t group_of_a_ = -1;  // whose A is held: all of a large stack's would not fit
   std::vector<float> factor_a_;
 
   std::vector<std::byte> main_;  // codes, values or blocks
