@@ -55,6 +55,26 @@ void append(GgufBytes& file, const MetaValue& value) {
       value);
 }
 
+void write_arrays(const std::filesystem::path& path, const nlohmann::ordered_json& metadata,
+                  const std::vector<SafetensorsPatch::Array>& arrays) {
+  // Joined as text: an ordered object looks through all of its keys for each new one.
+  std::string text;
+  if (!metadata.is_null()) text = "\"__metadata__\":" + metadata.dump();
+  Bytes data;
+  for (const auto& array : arrays) {
+    const nlohmann::ordered_json entry{{"dtype", array.dtype},
+                                       {"shape", array.shape},
+                                       {"data_offsets", {data.size(), data.size() + array.bytes.size()}}};
+    text += (text.empty() ? "" : ",") + nlohmann::json(array.name).dump() + ":" + entry.dump();
+    data.insert(data.end(), array.bytes.begin(), array.bytes.end());
+  }
+  text = "{" + text + "}";
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  Bytes file = safetensors_bytes(text, 0);
+  file.insert(file.end(), data.begin(), data.end());
+  write_whole_file(path, file);
+}
+
 }  // namespace
 
 SafetensorsPatch::SafetensorsPatch(const std::filesystem::path& path) {
@@ -76,21 +96,10 @@ SafetensorsPatch::SafetensorsPatch(const std::filesystem::path& path) {
   }
 }
 
-void SafetensorsPatch::save(const std::filesystem::path& path) const {
-  nlohmann::ordered_json header;
-  if (!metadata.is_null()) header["__metadata__"] = metadata;
-  Bytes data;
-  for (const Array& array : arrays) {
-    header[array.name] = {{"dtype", array.dtype},
-                          {"shape", array.shape},
-                          {"data_offsets", {data.size(), data.size() + array.bytes.size()}}};
-    data.insert(data.end(), array.bytes.begin(), array.bytes.end());
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  Bytes file = safetensors_bytes(text, 0);
-  file.insert(file.end(), data.begin(), data.end());
-  write_whole_file(path, file);
+void SafetensorsPatch::save(const std::filesystem::path& path) const { write_arrays(path, metadata, arrays); }
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsPatch::Array>& arrays) {
+  write_arrays(path, {{"format", "pt"}}, arrays);
 }
 
 SafetensorsPatch::Array& SafetensorsPatch::array(const std::string& name) { return named(arrays, name); }

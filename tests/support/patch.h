@@ -37,6 +37,9 @@ struct SafetensorsPatch {
   void erase(const std::function<bool(const std::string&)>& predicate);
 };
 
+/// A safetensors file of these arrays, in that order.
+void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsPatch::Array>& arrays);
+
 struct GgufPatch {
   struct Tensor {
     std::string name;
