@@ -35,7 +35,7 @@ enum class PartId : std::uint8_t {
   global_scale,  ///< f32, one number
   group_index,   ///< i32 [1, K], the group of every column
   blocks,        ///< Blocked: [N, K / block_elements * block_bytes] bytes
-  lowrank_a,     ///< [r, K], any float dtype
+  lowrank_a,     ///< [r, K], any float dtype; [weights, r, K] where several are stacked (ir/low_rank.h)
   lowrank_b,     ///< [N, r], the same dtype
 };
 

@@ -102,7 +102,7 @@ class Attaching {
       const bool is_a = *factor == PartId::lowrank_a;
       const auto weights = static_cast<std::int64_t>(assembly->pieces.size());
       const std::int64_t stored = is_a ? assembly->rows / weights : assembly->columns;
-      const auto ranks = ranks_of(ranks_, weight_of_factor(tensor.name), weights, stored);
+      const auto ranks = ranks_of(ranks_, weight_of_factor(tensor.name), weights, stored, adapter_.path);
       for (std::size_t i = 0; i < assembly->pieces.size(); ++i) {
         Factors& factors = factors_[assembly->pieces[i].slot];
         Half& half = is_a ? factors.a : factors.b;

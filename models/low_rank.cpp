@@ -239,7 +239,7 @@ void set_factor_ranks(const FactorRanks& ranks, Metadata& keys) {
 }
 
 std::vector<std::int64_t> ranks_of(const FactorRanks& recorded, const std::string& weight, std::int64_t weights,
-                                   std::int64_t stored) {
+                                   std::int64_t stored, const std::string& path) {
   const auto found = recorded.find(weight);
   if (found == recorded.end()) return std::vector<std::int64_t>(static_cast<std::size_t>(weights), stored);
   std::vector<std::int64_t> ranks(found->second.begin(), found->second.end());
@@ -247,7 +247,9 @@ std::vector<std::int64_t> ranks_of(const FactorRanks& recorded, const std::strin
                     std::ranges::all_of(ranks, [&](std::int64_t rank) { return rank >= 0 && rank <= stored; }) &&
                     std::ranges::any_of(ranks, [](std::int64_t rank) { return rank > 0; });
   if (!sane)
-    throw Error(ErrorCode::malformed, "the recorded ranks are not those of its factors").tensor(excerpt(weight));
+    throw Error(ErrorCode::malformed, "the recorded ranks are not those of its factors")
+        .tensor(excerpt(weight))
+        .at(path);
   return ranks;
 }
 

@@ -68,9 +68,9 @@ FactorRanks parse_factor_ranks(std::string_view text, std::string_view path);
 void set_factor_ranks(const FactorRanks& ranks, Metadata& keys);
 
 /// What ranks an array's factors have of which `stored` components are there for each of `weights`: the recorded ones, else
-/// all. Throws Error{malformed} naming the weight when the record cannot be of this array.
+/// all. Throws Error{malformed} naming the weight and `path` when the record cannot be of this array.
 std::vector<std::int64_t> ranks_of(const FactorRanks& recorded, const std::string& weight, std::int64_t weights,
-                                   std::int64_t stored);
+                                   std::int64_t stored, const std::string& path);
 
 /// Whether `checkpoint` is an adapter: factors, and no weights.
 bool is_adapter(const Checkpoint& checkpoint);

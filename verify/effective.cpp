@@ -156,7 +156,7 @@ class TakingApart {
     }
     const auto weights = static_cast<std::int64_t>(assembly->pieces.size());
     const std::int64_t stored = factor == PartId::lowrank_a ? assembly->rows / weights : assembly->columns;
-    const auto ranks = ranks_of(ranks_, weight_of_factor(tensor.name), weights, stored);
+    const auto ranks = ranks_of(ranks_, weight_of_factor(tensor.name), weights, stored, paths_[path_].checkpoint->path);
     for (std::size_t i = 0; i < assembly->pieces.size(); ++i) {
       const Piece& piece = assembly->pieces[i];
       if (ranks[i] == 0) continue;

@@ -116,7 +116,8 @@ void attach(const Checkpoint& checkpoint, const Factors& factors, const FactorRa
   if (tensor.has_low_rank()) throw wrong(checkpoint, *factors.a, "the weight has low-rank factors already");
   const std::int64_t height = tensor.shape.rows() / halves->weights;
   std::vector<FactorPair> pairs;
-  for (const std::int64_t rank : ranks_of(recorded, tensor.name, halves->weights, halves->rank)) {
+  const std::string& path = checkpoint.files[checkpoint.arrays[*factors.a].file].file->path();
+  for (const std::int64_t rank : ranks_of(recorded, tensor.name, halves->weights, halves->rank, path)) {
     const auto weight = static_cast<std::int64_t>(pairs.size());
     pairs.push_back(cut_factors(halves->a, {weight * halves->rank, (weight + 1) * halves->rank}, halves->b,
                                 {weight * height, (weight + 1) * height}, rank));

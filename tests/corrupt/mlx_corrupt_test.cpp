@@ -33,6 +33,7 @@ struct Parts {
   bool has_config = true;
   std::optional<ArrayFile> adapter;
   ordered_json adapter_config;
+  std::string record;  ///< text of regauge.json beside it
 
   Parts() {
     set_weight(8);
@@ -73,6 +74,7 @@ struct Parts {
     if (has_config) write_text(folder / "config.json", ordered_json{{"quantization", quantization}}.dump());
     if (!adapter) return;
     adapter->write(folder / "adapters.safetensors");
+    if (!record.empty()) write_text(folder / "regauge.json", record);
     write_text(folder / "adapter_config.json", adapter_config.dump());
   }
 };
@@ -298,14 +300,48 @@ const MlxCase kAdapterCases[] = {
      {},
      "",
      "adapter-not-attached"},
-    {"of_stacked_experts",
+    {"of_stacked_experts_that_are_none",
      [](Parts& p) {
        p.adapter.emplace();
-       p.adapter->fill("m.lora_a", "F16", {3, 2, 64}, 768);
+       p.adapter->fill("m.lora_a", "F16", {3, 2, 64}, 768).fill("m.lora_b", "F16", {3, 4, 2}, 48);
      },
-     {},
-     "",
-     "adapter-array-unknown"},
+     kMalformed, "m.lora_a"},
+    {"of_a_recorded_rank",
+     [](Parts& p) {
+       p.set_factors({64, 2}, {2, 4});
+       p.record = R"({"ranks": {"m.weight": [1]}})";
+     },
+     {}},
+    {"of_a_recorded_rank_above_theirs",
+     [](Parts& p) {
+       p.set_factors({64, 2}, {2, 4});
+       p.record = R"({"ranks": {"m.weight": [3]}})";
+     },
+     kMalformed, "m.weight"},
+    {"of_more_recorded_ranks_than_weights",
+     [](Parts& p) {
+       p.set_factors({64, 2}, {2, 4});
+       p.record = R"({"ranks": {"m.weight": [1, 1]}})";
+     },
+     kMalformed, "m.weight"},
+    {"of_recorded_ranks_below_zero",
+     [](Parts& p) {
+       p.set_factors({64, 2}, {2, 4});
+       p.record = R"({"ranks": {"m.weight": [-1]}})";
+     },
+     kMalformed},
+    {"of_recorded_ranks_that_are_no_list",
+     [](Parts& p) {
+       p.set_factors({64, 2}, {2, 4});
+       p.record = R"({"ranks": {"m.weight": 1}})";
+     },
+     kMalformed},
+    {"with_a_record_of_ranks_that_is_none",
+     [](Parts& p) {
+       p.set_factors({64, 2}, {2, 4});
+       p.record = R"({"ranks": []})";
+     },
+     kMalformed},
 };
 
 std::string name_of(const ::testing::TestParamInfo<MlxCase>& one) { return one.param.name; }
