@@ -131,7 +131,9 @@ int run_convert(const ConvertArguments& arguments) {
   const ConvertOptions options = options_of(arguments);
   if (!arguments.dry_run) listen_to_signals();
   if (options.max_memory != 0) give_memory_back();
-  OpenedModel model(arguments.sources, open_options_of(arguments), OpenedModel::Adapters::attach, arguments.assets);
+  OpenedModel model(arguments.sources, open_options_of(arguments), OpenedModel::Adapters::attach,
+                    arguments.norms == "announced" ? OpenedModel::Norms::as_announced : OpenedModel::Norms::by_data,
+                    arguments.assets);
   const Checkpoint& source = model.first();
   if (options.format == "container" || (arguments.sources.size() == 1 && asks_for_a_copy(arguments, source))) {
     if (arguments.sources.size() > 1)
@@ -250,6 +252,10 @@ void add_convert(CLI::App& app, Command& chosen) {
       ->delimiter(',');
   command->add_option("--zeros", arguments->zeros, "How GPTQ zero points are stored: auto, v1 or v2 (default: auto)")
       ->check(CLI::IsMember({"auto", "v1", "v2"}));
+  command
+      ->add_option("--norms", arguments->norms,
+                   "Whether norms are w or 1 + w: by their data, or as names and shapes have announced (default: data)")
+      ->check(CLI::IsMember({"data", "announced"}));
   add_threads(*command, arguments->threads);
   command->add_option("--max-memory", arguments->max_memory,
                       "Most memory to hold, such as 256MiB or 2GB (default: at most 64 MiB a thread)");

@@ -35,6 +35,7 @@ struct ConvertArguments {
   std::string eora;
   std::vector<std::string> merge_only;
   std::string zeros = "auto";
+  std::string norms = "data";
   std::string recipe;
   std::vector<std::string> tensor_types;
   std::string like;

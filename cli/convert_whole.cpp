@@ -18,7 +18,7 @@
 #include "convert/render.h"
 #include "formats/container/restore.h"
 #include "formats/format.h"
-#include "models/architecture.h"
+#include "models/norm_shift.h"
 #include "verify/value_digest.h"
 
 namespace regauge::cli {
@@ -62,7 +62,8 @@ WriteOptions container_options(const ConvertArguments& arguments, const Checkpoi
   WriteOptions options = write_options(arguments);
   if (arguments.no_value_digests) return options;
   try {
-    const auto architecture = recognise(source);
+    Findings ignored;  // opening has told them
+    const auto architecture = recognise_by_data(source, ignored);
     options.value_digests = tensor_value_digests({&source, architecture.get()}, threads, {}, &interrupted);
   } catch (const Error& error) {
     if (error.code() == ErrorCode::io) throw;

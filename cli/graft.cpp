@@ -37,7 +37,10 @@ struct GraftArguments {
 
 /// The base, with the factors that are to join it.
 OpenedModel open_base(const GraftArguments& arguments) {
-  OpenedModel base(std::vector<std::string>{arguments.base});
+  // What the base has stays what it is.
+  constexpr auto kAttach = OpenedModel::Adapters::attach;
+  constexpr auto kAnnounced = OpenedModel::Norms::as_announced;
+  OpenedModel base(std::vector<std::string>{arguments.base}, {}, kAttach, kAnnounced);
   if (arguments.convert.adapter.empty()) return base;
   if (base.has_factors()) {
     throw Error(ErrorCode::invalid, "has low-rank factors of its own; `regauge convert --drop eora` takes them out")
@@ -45,7 +48,7 @@ OpenedModel open_base(const GraftArguments& arguments) {
   }
   OpenOptions options;
   options.adapter = arguments.convert.adapter;
-  return OpenedModel(std::vector<std::string>{arguments.base}, options);
+  return OpenedModel(std::vector<std::string>{arguments.base}, options, kAttach, kAnnounced);
 }
 
 bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {

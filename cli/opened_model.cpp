@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -16,6 +17,7 @@
 #include "models/architecture.h"
 #include "models/low_rank.h"
 #include "models/mtp_draft.h"
+#include "models/norm_shift.h"
 
 namespace regauge::cli {
 namespace {
@@ -32,8 +34,8 @@ std::string_view part_name(OutputKind kind) {
 }  // namespace
 
 OpenedModel::OpenedModel(const std::vector<std::string>& paths, const OpenOptions& options, Adapters adapters,
-                         std::string assets)
-    : first_(paths.front()), adapters_(adapters), assets_(std::move(assets)) {
+                         Norms norms, std::string assets)
+    : first_(paths.front()), adapters_(adapters), norms_(norms), assets_(std::move(assets)) {
   open_first(first_, options);
   for (std::size_t i = 1; i < paths.size(); ++i) add(paths[i]);
 }
@@ -43,7 +45,8 @@ void OpenedModel::open_first(const std::string& path, const OpenOptions& options
   alone.adapter.reset();
   alone.find_adapter = options.find_adapter && !options.adapter;
   auto model = std::make_unique<Checkpoint>(open_checkpoint(path, alone));
-  auto architecture = recognise_first(*model);
+  Findings noted;
+  auto architecture = recognise_first(*model, noted);
   std::optional<Checkpoint> adapter;
   if (options.adapter) adapter = open_checkpoint(*options.adapter);
   // Readers attach an adapter of their own ecosystem by names alone, also to models that nobody knows.
@@ -52,6 +55,7 @@ void OpenedModel::open_first(const std::string& path, const OpenOptions& options
   const bool by_reader = by_names && (architecture == nullptr || !is_adapter(*adapter) ||
                                       !corrects_stacks(*model, *architecture, *adapter));
   if (by_reader) *model = open_checkpoint(path, options);
+  std::ranges::move(noted, std::back_inserter(model->findings));
   paths_.push_back({model.get(), architecture.get()});
   checkpoints_.push_back(std::move(model));
   architectures_.push_back(std::move(architecture));
@@ -62,16 +66,16 @@ void OpenedModel::open_first(const std::string& path, const OpenOptions& options
 }
 
 /// A configuration that makes no sense is one of the things that `--assets` is there for.
-std::unique_ptr<const Architecture> OpenedModel::recognise_first(Checkpoint& model) const {
+std::unique_ptr<const Architecture> OpenedModel::recognise_first(Checkpoint& model, Findings& findings) const {
   try {
-    return recognise(model);
+    return recognise(model, findings);
   } catch (const Error& error) {
     const bool senseless = error.code() == ErrorCode::malformed || error.code() == ErrorCode::unsupported;
     const std::filesystem::path config = std::filesystem::path(assets_) / "config.json";
     if (!senseless || assets_.empty() || !std::filesystem::is_regular_file(config)) throw;
     model.config =
         parse_json(read_text_file(config, kMaxConfigBytes), config.string(), {.duplicates = JsonDuplicates::keep_last});
-    return recognise(model);
+    return recognise(model, findings);
   }
 }
 
@@ -80,13 +84,17 @@ void OpenedModel::add(const std::string& path) {
   const bool attaches = adapters_ == Adapters::attach && is_adapter(*checkpoint) &&
                         paths_.front().architecture != nullptr && !is_adapter(first());
   if (attaches) return attach(std::move(*checkpoint));
-  architectures_.push_back(recognise(*checkpoint));
+  architectures_.push_back(recognise(*checkpoint, checkpoint->findings));
   const Architecture* architecture = architectures_.back().get();
   OpenedPath added{checkpoint.get(), architecture};
   // A draft file repeats the embedding, norm and head that the model's own file has.
   if (architecture != nullptr && is_mtp_draft(*checkpoint, *architecture)) added.only = Component::mtp;
   paths_.push_back(added);
   checkpoints_.push_back(std::move(checkpoint));
+}
+
+std::unique_ptr<const Architecture> OpenedModel::recognise(const Checkpoint& checkpoint, Findings& findings) const {
+  return norms_ == Norms::by_data ? recognise_by_data(checkpoint, findings) : regauge::recognise(checkpoint);
 }
 
 void OpenedModel::attach(Checkpoint adapter) {

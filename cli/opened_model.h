@@ -19,11 +19,16 @@ class OpenedModel {
     keep_apart,  ///< an adapter stays a path of its own
   };
 
+  enum class Norms : std::uint8_t {
+    by_data,       ///< stored as their numbers say
+    as_announced,  ///< stored as names and shapes say
+  };
+
   /// Opens `paths`, the first one with `options`, whose adapter may be one of any ecosystem. Throws what open_checkpoint()
   /// and attach_adapter() throw.
   /// `assets` is a directory whose config.json counts where the first path's makes no sense; empty: none.
   explicit OpenedModel(const std::vector<std::string>& paths, const OpenOptions& options = {},
-                       Adapters adapters = Adapters::attach, std::string assets = {});
+                       Adapters adapters = Adapters::attach, Norms norms = Norms::by_data, std::string assets = {});
 
   const std::vector<OpenedPath>& paths() const noexcept { return paths_; }
   const Checkpoint& first() const noexcept { return *checkpoints_.front(); }
@@ -46,10 +51,12 @@ class OpenedModel {
  private:
   void open_first(const std::string& path, const OpenOptions& options);
   void attach(Checkpoint adapter);
-  std::unique_ptr<const Architecture> recognise_first(Checkpoint& model) const;
+  std::unique_ptr<const Architecture> recognise_first(Checkpoint& model, Findings& findings) const;
+  std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint, Findings& findings) const;
 
   std::string first_;
   Adapters adapters_;
+  Norms norms_;
   std::string assets_;
   std::vector<std::unique_ptr<Checkpoint>> checkpoints_;
   std::vector<std::unique_ptr<const Architecture>> architectures_;

@@ -147,6 +147,21 @@ bool has_stacked_factors(const OpenedPath& path) {
   });
 }
 
+/// Whether norms are stored otherwise than names and shapes announce (models/norm_shift.h): then even a target of the
+/// source's dialect takes them anew, as its loaders expect them.
+bool has_norms_of_its_own(const OpenedPath& path) {
+  const auto announced = recognise(*path.checkpoint);
+  return announced != nullptr && std::ranges::any_of(path.checkpoint->tensors, [&](const Tensor& tensor) {
+           const auto assembly = tensor.shape.rank() == 1
+                                     ? path.architecture->parse(path.checkpoint->dialect, tensor.name, tensor.shape)
+                                     : std::nullopt;
+           if (!assembly || assembly->pieces.size() != 1) return false;
+           const Slot& slot = assembly->pieces.front().slot;
+           return path.architecture->stored_convention(slot).elementwise !=
+                  announced->stored_convention(slot).elementwise;
+         });
+}
+
 class Adapter {
  public:
   Adapter(std::span<const OpenedPath> sources, const Architecture& names, Dialect dialect,
@@ -191,10 +206,14 @@ class Adapter {
         continue;
       }
       if (!assembly->pieces.empty() && dropping_.drops(assembly->pieces.front().slot, tensor, architecture)) continue;
+      if (is_copy_of_embedding(*assembly, tensor)) {
+        result_.tied_copies.push_back(tensor.name);
+        continue;
+      }
       assemblies_.back().push_back(std::move(*assembly));
       const Assembly& kept = assemblies_.back().back();
       for (const Piece& piece : kept.pieces) {
-        if (!names_.place(dialect_, piece.slot, experts_of(tensor))) {
+        if (!names_.place(dialect_, piece.slot, experts_of(tensor, kept, source))) {
           dropping_.no_place(tensor);
           break;
         }
@@ -207,10 +226,20 @@ class Adapter {
   }
 
   /// GPTQ has no stacks: each expert is a module. So is one with factors, wherever names are Hugging Face's.
-  ExpertLayout experts_of(const Tensor& tensor) const {
+  /// Experts that come apart in those names stay so.
+  ExpertLayout experts_of(const Tensor& tensor, const Assembly& assembly, std::size_t source) const {
     if (experts_apart_) return ExpertLayout::per_expert;
+    if (sources_[source].checkpoint->dialect == Dialect::hf && assembly.pieces.size() == 1)
+      return ExpertLayout::per_expert;
     const bool is_module = is_quantized(tensor.encoding) || takes_experts_apart(options_);
     return options_.format == "gptq" && !options_.dense && is_module ? ExpertLayout::per_expert : ExpertLayout::fused;
+  }
+
+  /// A tied model has no head: transformers never looks at one that is stored all the same, llama.cpp would compute with it
+  /// and mlx-lm refuses it.
+  bool is_copy_of_embedding(const Assembly& assembly, const Tensor& tensor) const {
+    return names_.tied_head() && std::holds_alternative<Dense>(tensor.encoding) && !assembly.pieces.empty() &&
+           assembly.pieces.front().slot.component == Component::head;
   }
 
   /// Act-order that a reordering of the MLP's inner dimension takes away, where the target has no index for it.
@@ -227,7 +256,7 @@ class Adapter {
   void put_together(const Slot& slot, const Found& found) {
     const Checkpoint& checkpoint = *sources_[found.source].checkpoint;
     const Architecture& architecture = *sources_[found.source].architecture;
-    const Placement place = *names_.place(dialect_, slot, experts_of(*found.tensor));
+    const Placement place = *names_.place(dialect_, slot, experts_of(*found.tensor, *found.assembly, found.source));
     const Shape canonical = names_.slot_shape(slot);
     const View stored = architecture.stored_convention(slot);
     const auto undo = inverse(stored);
@@ -246,8 +275,9 @@ class Adapter {
       target.component = slot.component;
       target.is_linear = names_.is_linear(slot);
       target.rounds_by_dialect = dialect_ == Dialect::mlx && convention.elementwise != Elementwise::none;
-      if (checkpoint.dialect == Dialect::gguf && architecture.required_dtype(Dialect::gguf, slot))
-        target.usual = usual_dtype(slot);
+      const bool was_required = checkpoint.dialect == Dialect::gguf && architecture.required_dtype(Dialect::gguf, slot);
+      const bool was_shifted = dialect_ == Dialect::hf && stored.elementwise != Elementwise::none;
+      if (was_required || was_shifted) target.usual = usual_dtype(slot);
       slots_of_[place.array] = slot;
     }
     TargetPiece piece{.tensor = found.tensor,
@@ -441,7 +471,8 @@ Adaptation adapt(std::span<const OpenedPath> sources, const Architecture* names,
                             !options.as_stored &&
                             !(known && takes_experts_apart(options) && names->heads().experts > 0) &&
                             !(known && !is_conventional(*names, dialect)) &&
-                            !(known && dialect == Dialect::hf && has_stacked_factors(sources.front()));
+                            !(known && dialect == Dialect::hf && has_stacked_factors(sources.front())) &&
+                            !(known && has_norms_of_its_own(sources.front()));
   Adaptation result;
   if (same_dialect || !known) {
     if (first.dialect != dialect && (dialect != Dialect::hf || options.format == "gptq")) {

@@ -66,7 +66,8 @@ struct LeftOut {
 struct Adaptation {
   std::vector<OutputDraft> outputs;  ///< the model first
   std::vector<LeftOut> left_out;
-  int mtp_layers = 0;  ///< counted from the tensors that are there
+  std::vector<std::string> tied_copies;  ///< heads of a model whose head is its embedding: no weights, so not written
+  int mtp_layers = 0;                    ///< counted from the tensors that are there
   /// Column orders that make act-order modules contiguous, by the module's canonical weight name; see convert/fold.h.
   std::map<std::string, std::vector<std::int32_t>> permutations;
   /// Tensors that no file holds as they are: values which the source carries for the way back, low-rank factors.

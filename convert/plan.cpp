@@ -165,6 +165,12 @@ void omit_model(Adaptation& adapted) {
             {piece.tensor->name, "the model's own file is not among --outputs", nullptr, std::nullopt});
     }
   }
+
+void note_tied_copies(const Adaptation& adapted, Findings& findings) {
+  if (adapted.tied_copies.empty()) return;
+  findings.push_back({Severity::note, "head-tied-copy",
+                      "the head is the embedding; the copy that is stored beside it is not written", "",
+                      adapted.tied_copies.front()});
 }
 
 /// GPTQModel takes v1 zero points of asymmetric modules from its own files only, because others once wrote them wrong.
@@ -365,6 +371,7 @@ Plan plan_conversion(std::span<const OpenedPath> sources, const std::filesystem:
   }
   note_requantized(plan, plan.findings);
   note_unverified_rule(plan, options, plan.findings);
+  note_tied_copies(adapted, plan.findings);
   plan.left_out = std::move(adapted.left_out);
   measure_corrections(plan.left_out, options);
   if (options.require) check_required(plan, *options.require);

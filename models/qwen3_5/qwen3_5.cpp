@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <map>
 
+#include <fmt/format.h>
+
 #include "base/error.h"
+#include "ir/decode/dense.h"
+#include "models/norm_shift.h"
 #include "models/permutations.h"
 #include "models/qwen3_5/conventions.h"
 #include "models/qwen3_5/expected.h"
@@ -36,7 +40,10 @@ std::optional<bool> convolutions_are_converted(const Config& config, const Check
 
 Habits read_habits(const Config& config, const Checkpoint& checkpoint) {
   Habits habits;
-  if (checkpoint.dialect == Dialect::gguf) return habits;
+  if (checkpoint.dialect == Dialect::gguf) {
+    habits.norms_shifted = habits.mtp_norms_shifted = true;
+    return habits;
+  }
   const auto any = [&checkpoint](auto&& predicate) {
     return std::ranges::any_of(checkpoint.tensors, predicate, &Tensor::name);
   };
@@ -78,11 +85,25 @@ bool is_own_tower(const Checkpoint& checkpoint) {
 
 class Qwen35 final : public Architecture {
  public:
+  /// The norms of `checkpoint` that the architecture shifts, each with its mean.
+  struct NormMeans {
+    std::vector<double> model;
+    std::vector<double> mtp;
+  };
+
   Qwen35(Config config, const Checkpoint& checkpoint)
       : config_(std::move(config)),
         dialect_(checkpoint.dialect),
         habits_(read_habits(config_, checkpoint)),
         permutations_(read_permutations(checkpoint)) {}
+
+  /// Goes by the numbers of the norms from here on, and says so where they are not as announced.
+  void look_at_norms(const Checkpoint& checkpoint, Findings& findings) {
+    if (!config_.text || !config_.sizes_known) return;
+    const NormMeans means = means_of(checkpoint);
+    judge(means.model, "model", habits_.norms_shifted, findings);
+    judge(means.mtp, "MTP layers", habits_.mtp_norms_shifted, findings);
+  }
 
   std::string_view family() const override { return config_.moe ? "qwen3_5_moe" : "qwen3_5"; }
   std::string label() const override {
@@ -202,9 +223,51 @@ class Qwen35 final : public Architecture {
   static constexpr std::string_view kUp = "up_proj.weight";
 
   View convention_of_dialect(const Slot& slot) const {
-    if (dialect_ == Dialect::gguf) return convention(Dialect::gguf, slot);
+    const SlotKind& kind = kind_of(slot);
     const bool shifted = slot.component == Component::mtp ? habits_.mtp_norms_shifted : habits_.norms_shifted;
-    return shifted ? mlx_convention(kind_of(slot)) : View{};
+    if (dialect_ != Dialect::gguf) return shifted ? mlx_convention(kind) : View{};
+    View view = gguf_convention(kind, config_);
+    if (kind.change == Elementwise::add_one && !shifted) view.elementwise = Elementwise::none;
+    return view;
+  }
+
+  NormMeans means_of(const Checkpoint& checkpoint) const {
+    NormMeans means;
+    for (const Tensor& tensor : checkpoint.tensors) {
+      const auto* dense = std::get_if<Dense>(&tensor.encoding);
+      const auto assembly = dense == nullptr ? std::nullopt : parse(dialect_, tensor.name, tensor.shape);
+      if (!assembly || assembly->pieces.size() != 1 || tensor.find(PartId::values) == nullptr) continue;
+      const Slot& slot = assembly->pieces.front().slot;
+      if (kind_of(slot).change != Elementwise::add_one || !is_float(dense->dtype)) continue;
+      const RowSource& rows = *tensor.part(PartId::values).rows;
+      std::vector<std::byte> bytes(static_cast<std::size_t>(rows.rows()) * rows.row_bytes());
+      rows.read({0, rows.rows()}, bytes);
+      std::vector<float> values(static_cast<std::size_t>(tensor.shape.elements()));
+      decode_dense(dense->dtype, bytes, values);
+      double sum = 0;
+      for (const float value : values) sum += static_cast<double>(value);
+      (slot.component == Component::mtp ? means.mtp : means.model).push_back(sum / static_cast<double>(values.size()));
+    }
+    return means;
+  }
+
+  static void judge(const std::vector<double>& means, std::string_view what, bool& shifted, Findings& findings) {
+    const int shift = norm_shift(means, shifted);
+    if (shift == 0) return;
+    const auto say = [&](std::string_view consequence) {
+      findings.push_back(
+          {Severity::warning, "norms-by-data",
+           fmt::format("the {} norms of the {} lie around {} where {} is due: {}", means.size(), what,
+                       (shifted ? 1 : 0) + shift, shifted ? "1 + w, around 1," : "w, around 0,", consequence),
+           "", ""});
+    };
+    const int stored = (shifted ? 1 : 0) + shift;
+    if (stored != 0 && stored != 1) {
+      say("what was done to them is not known, and they are taken as announced");
+      return;
+    }
+    say(stored == 1 ? "taken as 1 + w already" : "taken as w");
+    shifted = stored == 1;
   }
 
   /// The order in which this checkpoint keeps the columns or rows of `slot`, where it records one.
@@ -294,18 +357,7 @@ std::string claimed_name(const Json& config) {
   return {};
 }
 
-}  // namespace
-
-VisionFiles vision_files(const Checkpoint& mmproj, bool moe, Findings& findings) {
-  if (mmproj.metadata.get_string("general.architecture") != "clip" || !is_own_tower(mmproj))
-    throw Error(ErrorCode::invalid, "no vision tower of Qwen3.5").at(mmproj.path);
-  const VisionConfig tower = *config_from_gguf(mmproj, "clip").vision;
-  VisionFiles out{hf_vision_config(tower, moe), {}};
-  append_processor_files(tower, mmproj, out.files, findings);
-  return out;
-}
-
-std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint) {
+std::unique_ptr<Qwen35> bind(const Checkpoint& checkpoint) {
   if (checkpoint.dialect == Dialect::gguf) {
     const MetaValue* value = checkpoint.metadata.find("general.architecture");
     const auto* architecture = value == nullptr ? nullptr : std::get_if<std::string>(value);
@@ -319,6 +371,25 @@ std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint) {
   if (claim.empty()) return nullptr;
   const bool moe = claim.find("moe") != std::string::npos || claim.find("Moe") != std::string::npos;
   return std::make_unique<Qwen35>(config_from_json(*checkpoint.config, moe), checkpoint);
+}
+
+}  // namespace
+
+VisionFiles vision_files(const Checkpoint& mmproj, bool moe, Findings& findings) {
+  if (mmproj.metadata.get_string("general.architecture") != "clip" || !is_own_tower(mmproj))
+    throw Error(ErrorCode::invalid, "no vision tower of Qwen3.5").at(mmproj.path);
+  const VisionConfig tower = *config_from_gguf(mmproj, "clip").vision;
+  VisionFiles out{hf_vision_config(tower, moe), {}};
+  append_processor_files(tower, mmproj, out.files, findings);
+  return out;
+}
+
+std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint) { return bind(checkpoint); }
+
+std::unique_ptr<const Architecture> recognise_by_data(const Checkpoint& checkpoint, Findings& findings) {
+  std::unique_ptr<Qwen35> architecture = bind(checkpoint);
+  if (architecture != nullptr) architecture->look_at_norms(checkpoint, findings);
+  return architecture;
 }
 
 }  // namespace regauge::qwen3_5

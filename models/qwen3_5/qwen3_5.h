@@ -13,6 +13,9 @@ namespace regauge::qwen3_5 {
 /// general.architecture qwen35, qwen35moe or (a tower without DeepStack) clip. See regauge::recognise().
 std::unique_ptr<const Architecture> recognise(const Checkpoint& checkpoint);
 
+/// See regauge::recognise_by_data().
+std::unique_ptr<const Architecture> recognise_by_data(const Checkpoint& checkpoint, Findings& findings);
+
 /// See regauge::vision_files().
 VisionFiles vision_files(const Checkpoint& mmproj, bool moe, Findings& findings);
 

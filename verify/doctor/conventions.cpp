@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "ir/encoding.h"
+#include "models/norm_shift.h"
 #include "verify/doctor/chart.h"
 
 namespace regauge::doctor {
@@ -23,21 +24,6 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-/// How many times too often (or, below zero, too seldom) one was added: a whole number that the median lies
-/// near and that
-/// three of four norms have each by itself; 0 when there is none. Trained offsets spread by a few tenths around
-/// 0, so that
-/// single norms prove nothing.
-int shift_of(const NormGroup& group) {
-  constexpr double kNear = 0.5;
-  const double expected = group.stored_shifted ? 1 : 0;
-  const double shift = std::round(median(group.means) - expected);
-  if (shift == 0 || std::abs(shift) > 2) return 0;
-  const auto agree =
-      std::ranges::count_if(group.means, [&](double mean) { return std::abs(mean - expected - shift) < kNear; });
-  return static_cast<std::size_t>(agree) * 4 >= group.means.size() * 3 ? static_cast<int>(shift) : 0;
-}
-
 std::string_view words_of(int shift, bool stored_shifted) {
   if (shift < 0) return "one was never added";
   if (stored_shifted) return "one was added twice";
@@ -46,13 +32,18 @@ std::string_view words_of(int shift, bool stored_shifted) {
 
 void judge(const NormGroup& group, const Checkpoint& checkpoint, Chart& chart) {
   if (group.means.empty()) return;
-  const int shift = shift_of(group);
+  const int shift = norm_shift(group.means, group.stored_shifted);
   if (shift == 0) return;
   const auto [least, most] = std::ranges::minmax(group.means);
   std::vector<Cure> cures{chart.convert_original("makes them from the original, by the rules of this format")};
-  if (checkpoint.array_format() != "gguf")
+  const int stored = (group.stored_shifted ? 1 : 0) + shift;
+  if (checkpoint.array_format() != "gguf") {
     cures.front() =
-        Chart::no_command("no command mends this: adding and subtracting one rounded the numbers; get the original");
+        stored == 0 || stored == 1
+            ? chart.rewrite("stores them as this format has them; what adding one has rounded stays rounded")
+            : Chart::no_command(
+                  "no command mends this: adding and subtracting one rounded the numbers; get the original");
+  }
   chart.fault(
       shift > 0 ? "norms-shifted-twice" : "norms-not-shifted",
       fmt::format("{} of the {} have a median mean of {:.3f}, from {:.3f} to {:.3f}, where this dialect stores {}: {}",
