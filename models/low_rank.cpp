@@ -202,8 +202,9 @@ View adapter_order(const Architecture& architecture, Dialect dialect, const std:
 FactorRanks parse_factor_ranks(std::string_view text, std::string_view path) {
   FactorRanks ranks;
   const Json json = parse_json(text, std::string(path), {.max_bytes = kMaxRecordBytes, .max_values = kMaxRecordValues});
-  const Json* recorded = get_object(json, "ranks");
-  if (recorded == nullptr) return ranks;
+  if (!json.is_object() || !json.contains("ranks")) return ranks;
+  const Json* recorded = &json["ranks"];
+  if (!recorded->is_object()) throw Error(ErrorCode::malformed, "'ranks' is no object").at(std::string(path));
   for (const auto& [weight, list] : recorded->items()) {
     std::vector<std::int32_t>& own = ranks[weight];
     if (!list.is_array())

@@ -105,6 +105,15 @@ std::optional<Halves> halves_of(const Checkpoint& checkpoint, const Factors& fac
                 part(embedding ? *factors.a : *factors.b, PartId::lowrank_b, n, rank, !embedding), 1, rank};
 }
 
+std::vector<std::int64_t> own_ranks(const Checkpoint& checkpoint, const Factors& factors, const FactorRanks& recorded,
+                                    const Halves& halves, const Tensor& tensor) {
+  try {
+    return ranks_of(recorded, tensor.name, halves.weights, halves.rank, checkpoint.path);
+  } catch (const Error& error) {
+    throw wrong(checkpoint, *factors.a, std::string(error.message()));
+  }
+}
+
 void attach(const Checkpoint& checkpoint, const Factors& factors, const FactorRanks& recorded, Tensor& tensor) {
   const auto halves = halves_of(checkpoint, factors, tensor);
   if (!halves || halves->rank == 0) {
@@ -116,8 +125,7 @@ void attach(const Checkpoint& checkpoint, const Factors& factors, const FactorRa
   if (tensor.has_low_rank()) throw wrong(checkpoint, *factors.a, "the weight has low-rank factors already");
   const std::int64_t height = tensor.shape.rows() / halves->weights;
   std::vector<FactorPair> pairs;
-  const std::string& path = checkpoint.files[checkpoint.arrays[*factors.a].file].file->path();
-  for (const std::int64_t rank : ranks_of(recorded, tensor.name, halves->weights, halves->rank, path)) {
+  for (const std::int64_t rank : own_ranks(checkpoint, factors, recorded, *halves, tensor)) {
     const auto weight = static_cast<std::int64_t>(pairs.size());
     pairs.push_back(cut_factors(halves->a, {weight * halves->rank, (weight + 1) * halves->rank}, halves->b,
                                 {weight * height, (weight + 1) * height}, rank));

@@ -317,13 +317,13 @@ const MlxCase kAdapterCases[] = {
        p.set_factors({64, 2}, {2, 4});
        p.record = R"({"ranks": {"m.weight": [3]}})";
      },
-     kMalformed, "m.weight"},
+     kMalformed, "m.lora_a"},
     {"of_more_recorded_ranks_than_weights",
      [](Parts& p) {
        p.set_factors({64, 2}, {2, 4});
        p.record = R"({"ranks": {"m.weight": [1, 1]}})";
      },
-     kMalformed, "m.weight"},
+     kMalformed, "m.lora_a"},
     {"of_recorded_ranks_below_zero",
      [](Parts& p) {
        p.set_factors({64, 2}, {2, 4});
