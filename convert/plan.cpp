@@ -165,7 +165,9 @@ void omit_model(Adaptation& adapted) {
             {piece.tensor->name, "the model's own file is not among --outputs", nullptr, std::nullopt});
     }
   }
+}
 
+/// The head is the embedding, and a copy of it lies beside it.
 void note_tied_copies(const Adaptation& adapted, Findings& findings) {
   if (adapted.tied_copies.empty()) return;
   findings.push_back({Severity::note, "head-tied-copy",
