@@ -7,12 +7,12 @@
 #include "base/error.h"
 #include "convert/completeness.h"
 #include "convert/corrections.h"
+#include "convert/dropping.h"
 #include "convert/fold.h"
 #include "convert/recipe/recipe.h"
-#include "convert/refusal.h"
+#include "convert/restore_original.h"
 #include "convert/route/reencode_dense.h"
 #include "ir/low_rank.h"
-#include "models/original_values.h"
 
 namespace regauge {
 namespace {
@@ -23,53 +23,6 @@ struct Found {
   const Assembly* assembly = nullptr;
   const Piece* piece = nullptr;
   std::size_t source = 0;
-};
-
-/// What --drop permits to leave behind, or the reason to refuse.
-class Dropping {
- public:
-  Dropping(const ConvertOptions& options, std::vector<LeftOut>& left_out) : options_(options), left_out_(left_out) {}
-
-  bool drops(const Slot& slot, const Tensor& tensor, const Architecture& architecture) {
-    if (slot.component == Component::head && architecture.tied_head() && options_.drop_foreign)
-      return leave(tensor, "a copy beside tied embeddings, by --drop foreign");
-    if (slot.component == Component::vision && options_.drop_vision)
-      return leave(tensor, "vision tower, by --drop vision");
-    if (slot.component == Component::mtp && options_.drop_mtp) return leave(tensor, "MTP layer, by --drop mtp");
-    return false;
-  }
-
-  void foreign(const Tensor& tensor) {
-    if (options_.drop_foreign) {
-      leave(tensor, "not part of the architecture, by --drop foreign");
-    } else {
-      foreign_.push_back(tensor.name);
-    }
-  }
-
-  void no_place(const Tensor& tensor) { no_place_.push_back(tensor.name); }
-
-  void check(Dialect dialect) const {
-    if (!foreign_.empty()) {
-      throw refusal("tensors that the architecture does not know have no name in the target", foreign_,
-                    "--drop foreign leaves them out");
-    }
-    if (!no_place_.empty()) {
-      throw refusal(fmt::format("the {} dialect has no place for these tensors", name(dialect)), no_place_,
-                    "--drop vision or --drop mtp leaves a part out");
-    }
-  }
-
- private:
-  bool leave(const Tensor& tensor, std::string reason) {
-    left_out_.push_back({tensor.name, std::move(reason), nullptr, std::nullopt});
-    return true;
-  }
-
-  const ConvertOptions& options_;
-  std::vector<LeftOut>& left_out_;
-  std::vector<std::string> foreign_;
-  std::vector<std::string> no_place_;
 };
 
 /// Pieces must tile the matrix: bands of rows one after another, and within a band every column once.
@@ -93,33 +46,6 @@ void check_tiling(const Target& target) {
   if (row != target.rows) {
     throw Error(ErrorCode::malformed, "only {} of {} rows have a source", row, target.rows).tensor(target.name);
   }
-}
-
-/// Values that a GGUF file carries for the way back (models/original_values.h), as a dense tensor; nothing when there are
-/// none or they are not the source of what the file stores: then somebody changed the tensor and left the key.
-std::unique_ptr<const Tensor> restore_original(const Checkpoint& source, const Tensor& stored,
-                                               const std::string& canonical, const View& convention) {
-  const auto type = source.metadata.get_string(original_type_key(canonical));
-  const MetaArray* bytes = source.metadata.get_array(original_values_key(canonical));
-  if (!type || bytes == nullptr) return nullptr;
-  const auto dtype = dtype_from_name(*type);
-  const auto* raw = std::get_if<std::vector<std::uint8_t>>(&bytes->values);
-  const std::int64_t elements = stored.shape.elements();
-  if (!dtype || raw == nullptr || storage_bytes(*dtype, static_cast<std::uint64_t>(elements)) != raw->size() ||
-      !is_float(*dtype)) {
-    return nullptr;
-  }
-  const auto data = std::as_bytes(std::span(*raw));
-  auto original = std::make_unique<Tensor>();
-  original->name = canonical;
-  original->shape = Shape{elements};
-  original->encoding = Dense{*dtype};
-  original->parts.push_back(
-      {PartId::values, *dtype, Shape{elements},
-       std::make_shared<MemoryRows>(std::vector<std::byte>(data.begin(), data.end()), 1, raw->size())});
-  Target forward = as_it_is(*original);
-  forward.pieces.front().view = convention;
-  return same_values(forward, as_it_is(stored)) ? std::move(original) : nullptr;
 }
 
 /// Whether a recipe may make GPTQ modules, of which every expert is one, out of what is stored fused.
