@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "formats/gptq/rows.h"
+#include "formats/safetensors/array_error.h"
 #include "ir/transposed_rows.h"
 
 namespace regauge::gptq {
@@ -46,29 +47,13 @@ std::pair<std::int64_t, std::int64_t> matrix(const Checkpoint& checkpoint, std::
   const StoredArray& array = checkpoint.arrays[index];
   const auto* dtype = std::get_if<DType>(&array.element);
   if (dtype == nullptr || std::ranges::find(dtypes, *dtype) == dtypes.end()) {
-    throw Error(ErrorCode::malformed, "{} holds no {}", element_name(array),
-                array.name.substr(array.name.rfind('.') + 1))
-        .tensor(array.name)
-        .at(checkpoint.files[array.file].file->path())
-        .offset(array.offset);
+    throw malformed_array(checkpoint, index, "{} holds no {}", element_name(array),
+                          array.name.substr(array.name.rfind('.') + 1));
   }
   if (array.shape.rank() != 2 || array.shape.dims[0] < 1 || array.shape.dims[1] < 1) {
-    throw Error(ErrorCode::malformed, "shape {} is no matrix", to_string(array.shape))
-        .tensor(array.name)
-        .at(checkpoint.files[array.file].file->path())
-        .offset(array.offset);
+    throw malformed_array(checkpoint, index, "shape {} is no matrix", to_string(array.shape));
   }
   return {array.shape.dims[0], array.shape.dims[1]};
-}
-
-/// An error about an array, complete but for the message's own end.
-template <typename... Args>
-Error wrong(const Checkpoint& checkpoint, std::size_t index, fmt::format_string<Args...> format, Args&&... args) {
-  const StoredArray& array = checkpoint.arrays[index];
-  return Error(ErrorCode::malformed, format, std::forward<Args>(args)...)
-      .tensor(excerpt(array.name))
-      .at(checkpoint.files[array.file].file->path())
-      .offset(array.offset);
 }
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a - 1) / b + 1; }
@@ -90,8 +75,8 @@ std::int64_t group_size_of(const Checkpoint& checkpoint, const Module& module, s
   if (!size && k % groups == 0) size = k / groups;
   const std::size_t scales = module.is_marlin() ? *module.s : *module.scales;
   if (!size || !k_is_sure) {
-    throw wrong(checkpoint, scales, "{} groups do not come out of {} input columns{}", groups, k,
-                settings.group_size ? fmt::format(" in groups of {}", *settings.group_size) : std::string());
+    throw malformed_array(checkpoint, scales, "{} groups do not come out of {} input columns{}", groups, k,
+                          settings.group_size ? fmt::format(" in groups of {}", *settings.group_size) : std::string());
   }
   if (settings.group_size) {
     tally.add(Severity::warning, "gptq-group-mismatch",
@@ -137,9 +122,9 @@ std::vector<Module> collect_modules(const Checkpoint& checkpoint) {
   std::erase_if(modules, [](const Module& module) { return !module.qweight && !(module.b && module.s); });
   for (const Module& module : modules) {
     const std::size_t weight = module.qweight ? *module.qweight : *module.b;
-    if (module.qweight && module.b) throw wrong(checkpoint, weight, "there is a Marlin weight beside it");
-    if (module.qweight && !module.scales) throw wrong(checkpoint, weight, "there are no scales beside it");
-    if (dense.contains(module.name)) throw wrong(checkpoint, weight, "there is a dense weight beside it");
+    if (module.qweight && module.b) throw malformed_array(checkpoint, weight, "there is a Marlin weight beside it");
+    if (module.qweight && !module.scales) throw malformed_array(checkpoint, weight, "there are no scales beside it");
+    if (dense.contains(module.name)) throw malformed_array(checkpoint, weight, "there is a dense weight beside it");
   }
   return modules;
 }
@@ -155,47 +140,52 @@ Geometry resolve_geometry(const Checkpoint& checkpoint, const Module& module, co
   const auto [word_rows, n] = matrix(checkpoint, *module.qweight, {DType::i32, DType::u32});
   const auto [groups, scale_columns] = matrix(checkpoint, *module.scales, {DType::f16, DType::bf16, DType::f32});
   if (scale_columns != n) {
-    throw wrong(checkpoint, *module.qweight, "has {} columns but the scales have {}{}", n, scale_columns,
-                scale_columns == 8 * n ? ": this looks like AWQ, which packs along the other axis" : "");
+    throw malformed_array(checkpoint, *module.qweight, "has {} columns but the scales have {}{}", n, scale_columns,
+                          scale_columns == 8 * n ? ": this looks like AWQ, which packs along the other axis" : "");
   }
-  if (n % kBlock != 0) throw wrong(checkpoint, *module.qweight, "{} output rows are no multiple of {}", n, kBlock);
+  if (n % kBlock != 0)
+    throw malformed_array(checkpoint, *module.qweight, "{} output rows are no multiple of {}", n, kBlock);
 
   std::optional<std::int64_t> bits;
   if (module.qzeros) {
     const auto [zero_rows, zero_columns] = matrix(checkpoint, *module.qzeros, {DType::i32, DType::u32});
     if (zero_rows != groups) {
-      throw wrong(checkpoint, *module.qzeros, "has {} groups but the scales have {}", zero_rows, groups);
+      throw malformed_array(checkpoint, *module.qzeros, "has {} groups but the scales have {}", zero_rows, groups);
     }
     if (zero_columns % (n / kBlock) != 0) {
-      throw wrong(checkpoint, *module.qzeros, "{} words do not hold the zero points of {} output rows", zero_columns,
-                  n);
+      throw malformed_array(checkpoint, *module.qzeros, "{} words do not hold the zero points of {} output rows",
+                            zero_columns, n);
     }
     bits = zero_columns / (n / kBlock);
   } else if (settings.sym == false) {
-    throw wrong(checkpoint, *module.qweight, "the config says sym false, but there are no zero points");
+    throw malformed_array(checkpoint, *module.qweight, "the config says sym false, but there are no zero points");
   }
   if (module.g_idx) {
     const StoredArray& index = checkpoint.arrays[*module.g_idx];
     const std::int64_t columns = index.shape.columns();
     if (index.element != decltype(index.element)(DType::i32) || index.shape.rank() != 1 || columns < 1) {
-      throw wrong(checkpoint, *module.g_idx, "{} {} is no group index", element_name(index), to_string(index.shape));
+      throw malformed_array(checkpoint, *module.g_idx, "{} {} is no group index", element_name(index),
+                            to_string(index.shape));
     }
     // bits = 32 * rows / K; K is a multiple of 32, so the quotient comes first and cannot overflow.
     const bool whole = columns % kBlock == 0 && word_rows % (columns / kBlock) == 0;
     const std::int64_t by_index = whole ? word_rows / (columns / kBlock) : 0;
     if (!whole || (bits && *bits != by_index)) {
-      throw wrong(checkpoint, *module.g_idx, "has {} entries, which does not go with the {} rows of qweight{}", columns,
-                  word_rows, bits ? fmt::format(" and {} bits", *bits) : std::string());
+      throw malformed_array(checkpoint, *module.g_idx,
+                            "has {} entries, which does not go with the {} rows of qweight{}", columns, word_rows,
+                            bits ? fmt::format(" and {} bits", *bits) : std::string());
     }
     bits = by_index;
   }
   if (!bits) bits = settings.bits;
   if (!bits)
-    throw wrong(checkpoint, *module.qweight, "neither zero points, nor g_idx, nor a config tell how many bits");
-  if (*bits < 2 || *bits > 8) throw wrong(checkpoint, *module.qweight, "codes of {} bits do not exist in GPTQ", *bits);
+    throw malformed_array(checkpoint, *module.qweight,
+                          "neither zero points, nor g_idx, nor a config tell how many bits");
+  if (*bits < 2 || *bits > 8)
+    throw malformed_array(checkpoint, *module.qweight, "codes of {} bits do not exist in GPTQ", *bits);
   if (word_rows % *bits != 0) {
-    throw wrong(checkpoint, *module.qweight, "{} rows of words do not hold blocks of 32 codes of {} bits", word_rows,
-                *bits);
+    throw malformed_array(checkpoint, *module.qweight, "{} rows of words do not hold blocks of 32 codes of {} bits",
+                          word_rows, *bits);
   }
   if (settings.bits && *settings.bits != *bits) {
     tally.add(Severity::warning, "gptq-bits-mismatch", "the tensors have another width than the config says",
@@ -203,8 +193,8 @@ Geometry resolve_geometry(const Checkpoint& checkpoint, const Module& module, co
   }
   const bool planar = config.format == WordFormat::planar;
   if (!planar && (*bits == 5 || *bits == 6 || *bits == 7)) {
-    throw wrong(checkpoint, *module.qweight, "codes of {} bits exist in the format gptq_p only, not in {}", *bits,
-                name(config.format));
+    throw malformed_array(checkpoint, *module.qweight, "codes of {} bits exist in the format gptq_p only, not in {}",
+                          *bits, name(config.format));
   }
 
   Geometry geometry;
@@ -223,10 +213,12 @@ Geometry resolve_marlin(const Checkpoint& checkpoint, const Module& module, cons
   const auto [tile_rows, words] = matrix(checkpoint, *module.b, {DType::i32, DType::u32});
   const auto [groups, n] = matrix(checkpoint, *module.s, {DType::f16, DType::bf16});
   if (words % 2 != 0 || words / 2 != n) {
-    throw wrong(checkpoint, *module.b, "rows of {} words do not go with scales of {} columns at 4 bits", words, n);
+    throw malformed_array(checkpoint, *module.b, "rows of {} words do not go with scales of {} columns at 4 bits",
+                          words, n);
   }
   if (n % layouts::kMarlinTileColumns != 0) {
-    throw wrong(checkpoint, *module.b, "{} output rows are no multiple of {}", n, layouts::kMarlinTileColumns);
+    throw malformed_array(checkpoint, *module.b, "{} output rows are no multiple of {}", n,
+                          layouts::kMarlinTileColumns);
   }
   Geometry geometry;
   geometry.n = n;

@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "base/text.h"
 #include "formats/mlx/module.h"
+#include "formats/safetensors/array_error.h"
 #include "formats/safetensors/safetensors.h"
 #include "ir/array_part.h"
 #include "ir/low_rank.h"
@@ -55,14 +56,6 @@ std::optional<std::string> objection(const Folder& folder, const fs::path& path)
 struct Factors {
   std::optional<std::size_t> a, b;
 };
-
-Error wrong(const Checkpoint& checkpoint, std::size_t index, const std::string& message) {
-  const StoredArray& array = checkpoint.arrays[index];
-  return Error(ErrorCode::malformed, "{}", message)
-      .tensor(excerpt(array.name))
-      .at(checkpoint.files[array.file].file->path())
-      .offset(array.offset);
-}
 
 bool is_factor(const StoredArray& array) {
   const auto* dtype = std::get_if<DType>(&array.element);
@@ -110,19 +103,18 @@ std::vector<std::int64_t> own_ranks(const Checkpoint& checkpoint, const Factors&
   try {
     return ranks_of(recorded, tensor.name, halves.weights, halves.rank, checkpoint.path);
   } catch (const Error& error) {
-    throw wrong(checkpoint, *factors.a, std::string(error.message()));
+    throw malformed_array(checkpoint, *factors.a, "{}", error.message());
   }
 }
 
 void attach(const Checkpoint& checkpoint, const Factors& factors, const FactorRanks& recorded, Tensor& tensor) {
   const auto halves = halves_of(checkpoint, factors, tensor);
   if (!halves || halves->rank == 0) {
-    throw wrong(
-        checkpoint, *factors.a,
-        fmt::format("factors {} and {} do not go with a weight of {}", to_string(checkpoint.arrays[*factors.a].shape),
-                    to_string(checkpoint.arrays[*factors.b].shape), to_string(tensor.shape)));
+    throw malformed_array(checkpoint, *factors.a, "factors {} and {} do not go with a weight of {}",
+                          to_string(checkpoint.arrays[*factors.a].shape),
+                          to_string(checkpoint.arrays[*factors.b].shape), to_string(tensor.shape));
   }
-  if (tensor.has_low_rank()) throw wrong(checkpoint, *factors.a, "the weight has low-rank factors already");
+  if (tensor.has_low_rank()) throw malformed_array(checkpoint, *factors.a, "the weight has low-rank factors already");
   const std::int64_t height = tensor.shape.rows() / halves->weights;
   std::vector<FactorPair> pairs;
   for (const std::int64_t rank : own_ranks(checkpoint, factors, recorded, *halves, tensor)) {
@@ -182,7 +174,8 @@ void attach_all(Checkpoint& checkpoint, std::size_t first_array, const FactorRan
                 module);
       continue;
     }
-    if (!pair.a || !pair.b) throw wrong(checkpoint, pair.a ? *pair.a : *pair.b, "the other low-rank factor is missing");
+    if (!pair.a || !pair.b)
+      throw malformed_array(checkpoint, pair.a ? *pair.a : *pair.b, "the other low-rank factor is missing");
     attach(checkpoint, pair, recorded, checkpoint.tensors[weight->second]);
     absorbed[*pair.a] = absorbed[*pair.b] = true;
   }

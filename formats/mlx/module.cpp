@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "formats/layouts/mlx_stream.h"
+#include "formats/safetensors/array_error.h"
 #include "ir/transposed_rows.h"
 
 namespace regauge::mlx {
@@ -38,15 +39,6 @@ class PackedRows final : public RowSource {
   std::size_t packed_bytes_;
 };
 
-template <typename... Args>
-Error wrong(const Checkpoint& checkpoint, std::size_t index, fmt::format_string<Args...> format, Args&&... args) {
-  const StoredArray& array = checkpoint.arrays[index];
-  return Error(ErrorCode::malformed, format, std::forward<Args>(args)...)
-      .tensor(excerpt(array.name))
-      .at(checkpoint.files[array.file].file->path())
-      .offset(array.offset);
-}
-
 std::optional<DType> dtype_of(const StoredArray& array) {
   const auto* dtype = std::get_if<DType>(&array.element);
   return dtype != nullptr ? std::optional(*dtype) : std::nullopt;
@@ -55,7 +47,8 @@ std::optional<DType> dtype_of(const StoredArray& array) {
 DType float_dtype(const Checkpoint& checkpoint, std::size_t index) {
   const auto dtype = dtype_of(checkpoint.arrays[index]);
   if (dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16) return *dtype;
-  throw wrong(checkpoint, index, "affine scales and biases are floats, not {}", element_name(checkpoint.arrays[index]));
+  throw malformed_array(checkpoint, index, "affine scales and biases are floats, not {}",
+                        element_name(checkpoint.arrays[index]));
 }
 
 /// Throws unless the array has the weight's dimensions but for the last.
@@ -64,7 +57,8 @@ void require_rows(const Checkpoint& checkpoint, std::size_t index, const Shape& 
   const bool same =
       shape.rank() == weight.rank() && std::equal(shape.dims.begin(), shape.dims.end() - 1, weight.dims.begin());
   if (!same) {
-    throw wrong(checkpoint, index, "shape {} does not go with a weight of {}", to_string(shape), to_string(weight));
+    throw malformed_array(checkpoint, index, "shape {} does not go with a weight of {}", to_string(shape),
+                          to_string(weight));
   }
 }
 
@@ -84,8 +78,8 @@ std::int64_t columns_of(const Checkpoint& checkpoint, const Module& module, cons
   const std::int64_t groups = checkpoint.arrays[module.scales].shape.columns();
   const std::int64_t group_bits = settings.bits * settings.group_size;  // a multiple of 32 in every legal combination
   if (words < 1 || groups < 1 || words % (group_bits / 32) != 0 || words / (group_bits / 32) != groups) {
-    throw wrong(checkpoint, module.weight, "{} words and {} groups a row are not {} bits in groups of {}", words,
-                groups, settings.bits, settings.group_size);
+    throw malformed_array(checkpoint, module.weight, "{} words and {} groups a row are not {} bits in groups of {}",
+                          words, groups, settings.bits, settings.group_size);
   }
   return groups * settings.group_size;
 }
@@ -121,7 +115,8 @@ std::vector<Module> collect_modules(const Checkpoint& checkpoint, FindingTally& 
 Tensor make_tensor(const Checkpoint& checkpoint, const Module& module, const Settings& settings) {
   const StoredArray& weight = checkpoint.arrays[module.weight];
   const StoredArray& scales = checkpoint.arrays[module.scales];
-  if (weight.shape.rank() < 2) throw wrong(checkpoint, module.weight, "shape {} is no matrix", to_string(weight.shape));
+  if (weight.shape.rank() < 2)
+    throw malformed_array(checkpoint, module.weight, "shape {} is no matrix", to_string(weight.shape));
   require_rows(checkpoint, module.scales, weight.shape);
   const std::int64_t columns = columns_of(checkpoint, module, settings);
   const std::int64_t rows = weight.shape.rows();
@@ -140,11 +135,11 @@ Tensor make_tensor(const Checkpoint& checkpoint, const Module& module, const Set
        std::make_shared<PackedRows>(checkpoint.files[weight.file].file, weight.offset, rows, columns, settings.bits)});
   if (settings.mode == Mode::affine) {
     encoding.scale = float_dtype(checkpoint, module.scales);
-    if (!module.biases) throw wrong(checkpoint, module.scales, "the biases of an affine module are missing");
+    if (!module.biases) throw malformed_array(checkpoint, module.scales, "the biases of an affine module are missing");
     const StoredArray& biases = checkpoint.arrays[*module.biases];
     if (biases.shape != scales.shape) {
-      throw wrong(checkpoint, *module.biases, "shape {} is not that of the scales, {}", to_string(biases.shape),
-                  to_string(scales.shape));
+      throw malformed_array(checkpoint, *module.biases, "shape {} is not that of the scales, {}",
+                            to_string(biases.shape), to_string(scales.shape));
     }
     encoding.offset = Offset::bias;
     encoding.offset_dtype = float_dtype(checkpoint, *module.biases);
@@ -153,10 +148,10 @@ Tensor make_tensor(const Checkpoint& checkpoint, const Module& module, const Set
     tensor.arrays.push_back(*module.biases);
   } else {
     if (dtype_of(scales) != DType::u8) {
-      throw wrong(checkpoint, module.scales, "scales of mode {} are U8, not {}", name(settings.mode),
-                  element_name(scales));
+      throw malformed_array(checkpoint, module.scales, "scales of mode {} are U8, not {}", name(settings.mode),
+                            element_name(scales));
     }
-    if (module.biases) throw wrong(checkpoint, *module.biases, "mode {} has no biases", name(settings.mode));
+    if (module.biases) throw malformed_array(checkpoint, *module.biases, "mode {} has no biases", name(settings.mode));
     encoding.code = settings.mode == Mode::mxfp8 ? CodeKind::e4m3 : CodeKind::e2m1;
     encoding.scale = DType::u8;
     encoding.flavour = Flavour::mlx;
@@ -165,8 +160,8 @@ Tensor make_tensor(const Checkpoint& checkpoint, const Module& module, const Set
   if (module.global_scale) {
     const StoredArray& scale = checkpoint.arrays[*module.global_scale];
     if (settings.mode != Mode::nvfp4 || dtype_of(scale) != DType::f32 || scale.shape.checked_elements() != 1) {
-      throw wrong(checkpoint, *module.global_scale, "{} {} is no global scale of an nvfp4 module", element_name(scale),
-                  to_string(scale.shape));
+      throw malformed_array(checkpoint, *module.global_scale, "{} {} is no global scale of an nvfp4 module",
+                            element_name(scale), to_string(scale.shape));
     }
     encoding.global_scale = true;
     tensor.parts.push_back(rows_part(checkpoint, *module.global_scale, PartId::global_scale, DType::f32, 1, 1));

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "formats/safetensors/array_error.h"
 #include "ir/array_part.h"
 
 namespace regauge::safetensors {
@@ -53,14 +54,6 @@ struct FactorPair {
   bool peft = false;
 };
 
-Error wrong(const Checkpoint& checkpoint, std::size_t index, std::string message) {
-  const StoredArray& array = checkpoint.arrays[index];
-  return Error(ErrorCode::malformed, "{}", message)
-      .tensor(excerpt(array.name))
-      .at(checkpoint.files[array.file].file->path())
-      .offset(array.offset);
-}
-
 /// Weights by module name in lower case; null where two modules differ only in case.
 std::unordered_map<std::string, Tensor*> weights_by_module(Checkpoint& checkpoint) {
   constexpr std::string_view kWeight = ".weight";
@@ -92,10 +85,10 @@ std::pair<std::int64_t, std::int64_t> factor_shape(const Checkpoint& checkpoint,
   const StoredArray& array = checkpoint.arrays[index];
   const auto* dtype = std::get_if<DType>(&array.element);
   if (dtype == nullptr || !is_float(*dtype) || bits(*dtype) < 16 || bits(*dtype) > 32) {
-    throw wrong(checkpoint, index, fmt::format("low-rank factors are f16, bf16 or f32, not {}", element_name(array)));
+    throw malformed_array(checkpoint, index, "low-rank factors are f16, bf16 or f32, not {}", element_name(array));
   }
   if (array.shape.rank() != 2) {
-    throw wrong(checkpoint, index, fmt::format("shape {} is no matrix", to_string(array.shape)));
+    throw malformed_array(checkpoint, index, "shape {} is no matrix", to_string(array.shape));
   }
   return {array.shape.dims[0], array.shape.dims[1]};
 }
@@ -108,15 +101,14 @@ void attach(const Checkpoint& checkpoint, const FactorPair& pair, Tensor& tensor
   const bool upright = a_columns == k && b_rows == n && a_rows == b_columns;
   const bool transposed = a_rows == k && b_columns == n && a_columns == b_rows;
   if (!upright && !transposed) {
-    throw wrong(checkpoint, *pair.a,
-                fmt::format("factors [{}, {}] and [{}, {}] have no common rank for a weight of {}", a_rows, a_columns,
-                            b_rows, b_columns, to_string(tensor.shape)));
+    throw malformed_array(checkpoint, *pair.a, "factors [{}, {}] and [{}, {}] have no common rank for a weight of {}",
+                          a_rows, a_columns, b_rows, b_columns, to_string(tensor.shape));
   }
   const bool flip = transposed && !(upright && pair.peft);
   const std::int64_t rank = flip ? a_columns : a_rows;
-  if (rank == 0) throw wrong(checkpoint, *pair.a, "low-rank factors of rank 0");
+  if (rank == 0) throw malformed_array(checkpoint, *pair.a, "low-rank factors of rank 0");
   if (tensor.has_low_rank())
-    throw wrong(checkpoint, *pair.a, fmt::format("'{}' has low-rank factors already", tensor.name));
+    throw malformed_array(checkpoint, *pair.a, "'{}' has low-rank factors already", tensor.name);
   tensor.parts.push_back(array_part(checkpoint, *pair.a, PartId::lowrank_a, rank, k, flip));
   tensor.parts.push_back(array_part(checkpoint, *pair.b, PartId::lowrank_b, n, rank, flip));
   tensor.arrays.push_back(*pair.a);
@@ -131,7 +123,7 @@ void attach_factors(Checkpoint& checkpoint, std::vector<bool>& absorbed) {
     if (!factor) continue;
     FactorPair& pair = pairs[factor->key];
     std::optional<std::size_t>& side = factor->is_a ? pair.a : pair.b;
-    if (side) throw wrong(checkpoint, i, "this low-rank factor is there twice");
+    if (side) throw malformed_array(checkpoint, i, "this low-rank factor is there twice");
     side = i;
     pair.peft = factor->peft;
   }
@@ -151,7 +143,8 @@ void attach_factors(Checkpoint& checkpoint, std::vector<bool>& absorbed) {
                 key);
       continue;
     }
-    if (!pair.a || !pair.b) throw wrong(checkpoint, pair.a ? *pair.a : *pair.b, "the other low-rank factor is missing");
+    if (!pair.a || !pair.b)
+      throw malformed_array(checkpoint, pair.a ? *pair.a : *pair.b, "the other low-rank factor is missing");
     attach(checkpoint, pair, *weight);
     for (const std::size_t array : {*pair.a, *pair.b}) {
       if (const auto found = tensor_of_array.find(array); found != tensor_of_array.end())
