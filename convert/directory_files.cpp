@@ -44,7 +44,7 @@ void take_assets(const fs::path& folder, DirectoryFiles& out) {
   if (!fs::is_directory(folder)) throw Error(ErrorCode::not_found, "is no directory").at(folder.native());
   const Source assets = probe(folder);
   for (const fs::path& entry : assets.entries) {
-    const std::string name = entry.native();
+    const std::string& name = entry.native();
     if (name == kConfig) {
       const std::string path = (folder / entry).native();
       out.config =

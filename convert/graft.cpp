@@ -48,8 +48,8 @@ std::optional<Slot> embedding_of(const Architecture& architecture) {
 
 class Grafting {
  public:
-  Grafting(const GraftRequest& request, const std::filesystem::path& target, ConvertOptions options)
-      : request_(request), base_(*request.base.checkpoint), target_(target), options_(std::move(options)) {
+  Grafting(const GraftRequest& request, std::filesystem::path target, ConvertOptions options)
+      : request_(request), base_(*request.base.checkpoint), target_(std::move(target)), options_(std::move(options)) {
     if (request.base.architecture == nullptr)
       throw Error(ErrorCode::unsupported, "the architecture is not known, so nothing can be grafted").at(base_.path);
     format_ = find_format(base_.array_format());

@@ -390,7 +390,7 @@ void announce_mtp(Metadata& keys, int layers) {
   const std::string prefix = keys.get_string("general.architecture").value_or("") + ".";
   const auto blocks = keys.get_uint(prefix + "block_count");
   if (!blocks) throw Error(ErrorCode::malformed, "key '{}block_count' is missing", prefix);
-  const std::size_t before = static_cast<std::size_t>(*blocks);
+  const auto before = static_cast<std::size_t>(*blocks);
   const auto added = static_cast<std::size_t>(layers);
   // What a base counts already it has lost: layers that are there are not grafted.
   const auto announced = static_cast<std::size_t>(keys.get_uint(prefix + "nextn_predict_layers").value_or(0));

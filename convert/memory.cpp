@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "convert/workers.h"
@@ -130,7 +131,8 @@ MemoryShare share_memory(const Plan& plan, const ConvertOptions& options, std::u
   if (options.max_memory < taken + most.bytes + kWorkerReserve) {
     Error error(ErrorCode::invalid, "{} bytes of memory are not enough: {} are needed", options.max_memory,
                 taken + most.bytes + kWorkerReserve);
-    throw most.step == nullptr ? error : error.tensor(most.step->name);
+    if (most.step != nullptr) error.tensor(most.step->name);
+    throw std::move(error);
   }
   const std::uint64_t free = options.max_memory - taken;
   const auto workers =

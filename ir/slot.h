@@ -40,7 +40,7 @@ struct Slot {
   std::string role;  ///< the leaf as Hugging Face names it: "self_attn.q_proj.weight", "linear_attn.A_log"
 
   bool operator==(const Slot&) const = default;
-  auto operator<=>(const Slot&) const = default;
+  auto operator<=>(const Slot&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 takes it for a 0
 };
 
 /// The place of one slot inside a stored array, seen as a matrix of Shape::rows() x Shape::columns() (or any other

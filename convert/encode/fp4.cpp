@@ -38,7 +38,7 @@ void encode_mxfp4_block(const Kernels& kernels, Values<32> x, Weights /*ignored*
   const auto exponent = static_cast<std::uint8_t>(largest > 0 ? floor_of_rounded_log2(largest) - 2 + 127 : 0);
   const float scale = f8_e8m0_half_to_f32(exponent);
   out[0] = exponent;
-  std::array<std::uint8_t, 32> codes;
+  std::array<std::uint8_t, 32> codes{};
   kernels.code_e2m1(x, scale, codes.data());
   put_nibbles<16>(codes.data(), &out[1]);
 }
@@ -67,7 +67,7 @@ void encode_nvfp4_block(const Kernels& kernels, Values<64> x, Weights /*ignored*
     out[sub] = ue4m3(magnitude(signed_extreme(group)) / 6.0F);
     // The values are doubled, so the scale is halved.
     const float scale = f8_e4m3_to_f32(out[sub], F8Flavour::ggml) * 0.5F;
-    std::array<std::uint8_t, 16> codes;
+    std::array<std::uint8_t, 16> codes{};
     kernels.code_e2m1(group, scale, codes.data());
     put_nibbles<8>(codes.data(), &out[4 + 8 * sub]);
   }

@@ -66,7 +66,7 @@ std::array<float, Elements / 32> search_scales(Values<Elements> x, Weights impor
   const float mean = sum_of_squares(x) * (2.0F / static_cast<float>(Elements));
   std::array<float, Elements / 32> scales{};
   for (std::size_t block = 0; block < scales.size(); ++block) {
-    std::array<float, 32> weights;
+    std::array<float, 32> weights{};
     for (std::size_t i = 0; i < weights.size(); ++i) {
       const float square = x[32 * block + i] * x[32 * block + i];
       weights[i] = importance.empty() ? square : importance[32 * block + i] * std::sqrt(mean + square);
@@ -97,7 +97,7 @@ void encode_iq4_xs_block(const Kernels& /*unused*/, Values<256> x, Weights impor
   put_f16(out.data(), d);
   std::fill_n(&out[2], 6, std::uint8_t{0});
   unsigned high_bits = 0;
-  for (unsigned block = 0; block < scales.size(); ++block) {
+  for (std::size_t block = 0; block < scales.size(); ++block) {
     const int code = clamped(nearest_int(inverse * scales[block]), -32, 31);
     put_codes(x.subspan(32 * block, 32), reciprocal(d * static_cast<float>(code)), &out[8 + 16 * block]);
     const auto stored = static_cast<unsigned>(code + 32);

@@ -18,7 +18,7 @@ float extreme_scale(const Scales& scales) noexcept { return signed_extreme(scale
 /// Best scale of each sub-block of 16, and its codes. Without weights the squares are the weights.
 Scales search_q6(const Kernels& kernels, Values<256> x, Weights importance, Codes& codes) noexcept {
   Scales scales{};
-  std::array<float, 256> squares;
+  std::array<float, 256> squares{};
   if (importance.empty()) {
     for (std::size_t i = 0; i < x.size(); ++i) squares[i] = x[i] * x[i];
     importance = squares;
@@ -96,7 +96,7 @@ Q3Scales search_q3(Values<256> x, Codes& codes) noexcept {
 
 Q3Scales search_q3_weighted(const Kernels& kernels, Values<256> x, Weights importance, Codes& codes) noexcept {
   const float mean = 2 * sum_of_squares(x) / 256.0F;
-  std::array<float, 256> weights;
+  std::array<float, 256> weights{};
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = importance[i] * std::sqrt(mean + x[i] * x[i]);
   Scales scales{};
   kernels.search_scale({x.data(), weights.data(), 16, 16}, 4, scales.data(), codes.data());

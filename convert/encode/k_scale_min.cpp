@@ -54,7 +54,7 @@ void weigh(Values<256> x, Weights importance, std::array<float, 256>& weights) n
 
 template <const Rules& R>
 Found<R.sub_blocks> search(const Kernels& kernels, Values<256> x, Weights importance, Codes& codes) noexcept {
-  std::array<float, 256> weights;
+  std::array<float, 256> weights{};
   weigh<R>(x, importance, weights);
   constexpr std::size_t kSize = 256 / R.sub_blocks;
   std::array<ScaleMin, R.sub_blocks> best;
@@ -144,8 +144,8 @@ void encode_values(const Kernels& kernels, Values<256> x, Weights importance, st
   put_f16(d + 2, mins.step);
   const float scale_step = stored_f16(d);
   const float min_step = stored_f16(d + 2);
-  std::array<float, R.sub_blocks> steps;
-  std::array<float, R.sub_blocks> offsets;
+  std::array<float, R.sub_blocks> steps{};
+  std::array<float, R.sub_blocks> offsets{};
   for (std::size_t sub = 0; sub < R.sub_blocks; ++sub) {
     steps[sub] = scale_step * static_cast<float>(scales.codes[sub]);
     offsets[sub] = min_step * static_cast<float>(mins.codes[sub]);

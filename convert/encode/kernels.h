@@ -28,10 +28,10 @@ struct Steps {
 
 /// How values as they were stored differ from those that were wanted, in f32.
 struct Differences {
-  float error;                ///< sum of the squared differences
-  float source;               ///< sum of the squares of what was wanted
-  float worst;                ///< the largest difference
-  float worst_steps;          ///< the largest share of a difference in the step of its run
+  float error = 0;            ///< sum of the squared differences
+  float source = 0;           ///< sum of the squares of what was wanted
+  float worst = 0;            ///< the largest difference
+  float worst_steps = 0;      ///< the largest share of a difference in the step of its run
   std::uint32_t changed = 0;  ///< values that differ, NaN from NaN too
 };
 

@@ -26,9 +26,9 @@ void put_fifth_bits(const std::uint8_t* codes, std::uint8_t* out) noexcept {
 template <typename Value, std::size_t Bytes, typename Make, typename Put>
 void in_batches(Row row, Weights importance, Blocks blocks, Make make, Put put) noexcept {
   const float mean = importance.empty() ? 0 : sum_of_squares(row) / static_cast<float>(row.size());
-  std::array<float, kBatch * kBlock> weights;
-  std::array<std::uint8_t, kBatch * kBlock> codes;
-  std::array<Value, kBatch> values;
+  std::array<float, kBatch * kBlock> weights{};
+  std::array<std::uint8_t, kBatch * kBlock> codes{};
+  std::array<Value, kBatch> values{};
   for (std::size_t at = 0; at < row.size(); at += kBatch * kBlock) {
     const Row x = row.subspan(at, std::min(kBatch * kBlock, row.size() - at));
     if (!importance.empty()) {

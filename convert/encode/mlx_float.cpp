@@ -56,9 +56,9 @@ int rounded_log2(float value, DType dtype, Halves halves) {
   const auto& roots = roots_of_two();
   // 2 |k + 1/2| is odd; its magnitude says which step numbers of this size have.
   const int twice = k < 0 ? -2 * k - 1 : 2 * k + 1;
-  const int binade = std::bit_width(static_cast<unsigned>(twice)) - 2;  // of |k + 1/2|
-  const int steps = significant_bits(dtype) - binade;                   // half a step is 2^-steps
-  if (steps < 2) return mantissa > roots[1] ? k + 1 : k;                // numbers of this size are whole: no tie
+  const int binade = static_cast<int>(std::bit_width(static_cast<unsigned>(twice))) - 2;  // of |k + 1/2|
+  const int steps = significant_bits(dtype) - binade;                                     // half a step is 2^-steps
+  if (steps < 2) return mantissa > roots[1] ? k + 1 : k;  // numbers of this size are whole: no tie
   // Below 1/2 itself, the bottom of its binade, steps are half as long.
   const double outer = roots[static_cast<std::size_t>(steps)];
   const double inner = binade == -1 ? roots[static_cast<std::size_t>(steps) + 1] : outer;

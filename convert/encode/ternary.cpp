@@ -12,7 +12,7 @@ namespace {
 template <std::size_t Elements>
 std::array<std::uint8_t, Elements> rounded(const Kernels& kernels, Values<Elements> x, float scale,
                                            std::uint8_t otherwise) noexcept {
-  std::array<std::uint8_t, Elements> codes;
+  std::array<std::uint8_t, Elements> codes{};
   const float inverse = reciprocal(scale);
   if (inverse > std::numeric_limits<float>::max()) {
     codes.fill(otherwise);
