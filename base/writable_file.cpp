@@ -16,6 +16,11 @@ namespace {
 
 // Linux moves at most 2,147,479,552 bytes in one call (man 2 write).
 constexpr std::size_t kMaxWriteBytes = std::size_t{1} << 30;
+// What is put in runs of this length goes to the disk as it comes. Strips of a matrix do not: their gaps are filled soon,
+// and a page that is half full would go twice. They follow at a distance, every so many bytes.
+constexpr std::uint64_t kLongRun = 1 << 20;
+constexpr std::uint64_t kFlushStep = 16 << 20;
+constexpr std::uint64_t kFlushLag = 64 << 20;
 
 /// Bytes that this user may still write to the file system of `fd`, or nothing where it does not keep count.
 std::optional<std::uint64_t> free_bytes(int fd) {
@@ -68,6 +73,8 @@ void WritableFile::write_at(std::uint64_t offset, std::span<const std::byte> byt
   if (offset > kMaxOffset || bytes.size() > kMaxOffset - offset) {
     throw write_error(fd_.get(), path_, bytes.size(), EFBIG).offset(offset);
   }
+  const std::uint64_t begin = offset;
+  const std::uint64_t count = bytes.size();
   while (!bytes.empty()) {
     const ssize_t put = retry_interrupted([&] {
       return ::pwrite(fd_.get(), bytes.data(), std::min(bytes.size(), kMaxWriteBytes), static_cast<off_t>(offset));
@@ -76,6 +83,19 @@ void WritableFile::write_at(std::uint64_t offset, std::span<const std::byte> byt
     bytes = bytes.subspan(static_cast<std::size_t>(put));
     offset += static_cast<std::uint64_t>(put);
   }
+  begin_flush(begin, count);
+}
+
+void WritableFile::begin_flush(std::uint64_t offset, std::uint64_t count) noexcept {
+  // Does not wait for the disk and is only a matter of speed: flush() is what tells whether it went well.
+  const auto begin = [this](std::uint64_t from, std::uint64_t bytes) {
+    static_cast<void>(
+        ::sync_file_range(fd_.get(), static_cast<off_t>(from), static_cast<off_t>(bytes), SYNC_FILE_RANGE_WRITE));
+  };
+  if (count >= kLongRun) return begin(offset, count);
+  if (waiting_->fetch_add(count, std::memory_order_relaxed) + count < kFlushStep) return;
+  waiting_->store(0, std::memory_order_relaxed);
+  if (offset > kFlushLag) begin(0, offset - kFlushLag);
 }
 
 void WritableFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {

@@ -93,6 +93,27 @@ TEST_F(OutputFileTest, PreallocateFixesTheSizeAndReadsAsZeros) {
   EXPECT_EQ(content(target()), std::string(99'999, '\0') + "x");
 }
 
+TEST_F(OutputFileTest, LongRunsAndStripsFarBehindThemAreWhatTheyWereWhenAllIsOnTheDisk) {
+  // Both go to the disk before the end, strips once there are many and others have come far behind them.
+  constexpr std::size_t kStrip = 5001;
+  constexpr std::uint64_t kFar = 80 << 20;
+  const std::string strip(kStrip, 's');
+  const std::string run(3 << 20, 'r');
+  auto output = OutputFile::create(target());
+  for (std::uint64_t at = 0; at < std::uint64_t{20} << 20; at += 2 * kStrip) output.write_at(at, bytes_of(strip));
+  output.write_at(kFar, bytes_of(run));
+  for (std::uint64_t at = kStrip; at < std::uint64_t{20} << 20; at += 2 * kStrip) output.write_at(at, bytes_of(strip));
+  for (std::uint64_t i = 0; i < 3400; ++i) output.write_at(kFar + run.size() + i * kStrip, bytes_of(strip));
+  output.commit();
+  const std::string found = content(target());
+  ASSERT_EQ(found.size(), kFar + run.size() + 3400 * kStrip);
+  const std::size_t strips = found.find_first_not_of('s');
+  EXPECT_GE(strips, std::size_t{20} << 20);
+  EXPECT_EQ(found.find_first_not_of('\0', strips), kFar);
+  EXPECT_EQ(found.find_first_not_of('r', kFar), kFar + run.size());
+  EXPECT_EQ(found.find_first_not_of('s', kFar + run.size()), std::string::npos);
+}
+
 TEST_F(OutputFileTest, PreallocateMayAlsoShrinkAndMayBeNothing) {
   auto output = OutputFile::create(target());
   output.preallocate(1000);
