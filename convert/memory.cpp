@@ -25,14 +25,14 @@ constexpr std::uint64_t kWorkerReserve = 2 * kMiB;
 // A thread that plans reads scales in bands of 8 MiB and codes with their zero points.
 constexpr std::uint64_t kPlanningBytes = 32 * kMiB;
 
-/// Source bytes of a row of `piece`, unpacked: a byte a code.
-std::uint64_t row_bytes_of(const TargetPiece& piece) {
+/// Source bytes of a row of `piece`, a byte a code unless it is taken `packed`.
+std::uint64_t row_bytes_of(const TargetPiece& piece, bool packed) {
   const Tensor& tensor = *piece.tensor;
   const auto own = static_cast<std::uint64_t>(std::max<std::int64_t>(tensor.shape.columns(), 1));
   std::uint64_t bytes = 0;
   for (const Part& part : tensor.parts) {
     if (part.id == PartId::group_index || part.id == PartId::global_scale || part.id == PartId::lowrank_a) continue;
-    bytes += part.rows->row_bytes();
+    bytes += (packed && part.id == PartId::codes ? part.rows->packed() : part.rows)->row_bytes();
   }
   return (bytes * static_cast<std::uint64_t>(piece.source_columns) + own - 1) / own;
 }
@@ -55,9 +55,11 @@ Cost cost_of(const Step& step, const Target& target, bool verify) {
   std::uint64_t source_row = 0;
   std::uint64_t source_columns = 0;
   std::int64_t quantum = 1;
+  // Checking decodes, and there codes are a byte each.
+  const bool packed = step.maker->is_packed() && !verify;
   Cost cost;
   for (const TargetPiece& piece : target.pieces) {
-    source_row = std::max(source_row, row_bytes_of(piece));
+    source_row = std::max(source_row, row_bytes_of(piece, packed));
     source_columns = std::max(source_columns, static_cast<std::uint64_t>(piece.source_columns));
     quantum = std::max(quantum, piece.tensor->row_quantum());
     cost.fixed = std::max(cost.fixed, fixed_bytes_of(piece));
@@ -77,7 +79,7 @@ Cost cost_of(const Step& step, const Target& target, bool verify) {
   std::uint64_t row = 3 * source_row + 128;
   if (step.route == Route::reencode || verify) {
     row += values;
-  } else if (step.route == Route::repack) {
+  } else if (step.route == Route::repack && !packed) {
     row += 2 * columns;
   }
   // A route that rounds decodes what it has made (convert/route/measured.h).

@@ -40,6 +40,11 @@ SliceRows::SliceRows(RowSourcePtr source, RowRange range)
   }
 }
 
+RowSourcePtr SliceRows::packed() const {
+  auto packed = source_->packed();
+  return packed ? std::make_shared<SliceRows>(std::move(packed), RowRange{first_, first_ + rows()}) : nullptr;
+}
+
 void SliceRows::read_rows(RowRange range, std::span<std::byte> out) const {
   source_->read({first_ + range.begin, first_ + range.end}, out);
 }

@@ -35,6 +35,10 @@ class RowSource {
   /// Rows that are cheap to read at once; 0 is "no preference". A transposed source wants many.
   virtual std::int64_t preferred_rows() const noexcept { return 0; }
 
+  /// Of rows of codes, one a byte: the same rows as the bit streams that they were packed into, LSB first (base/bits.h), for
+  /// whoever wants just that stream. Nothing where the file does not hold it so.
+  virtual std::shared_ptr<const RowSource> packed() const { return nullptr; }
+
   /// Reads rows [range.begin, range.end) in canonical order into `out`, which holds exactly range.size() * row_bytes()
   /// bytes. Safe to call from any number of threads. Throws Error{io} when the file is shorter than its header promised.
   void read(RowRange range, std::span<std::byte> out) const;
@@ -79,6 +83,7 @@ class SliceRows final : public RowSource {
   SliceRows(RowSourcePtr source, RowRange range);
   std::int64_t row_quantum() const noexcept override { return source_->row_quantum(); }
   std::int64_t preferred_rows() const noexcept override { return source_->preferred_rows(); }
+  std::shared_ptr<const RowSource> packed() const override;
 
  private:
   void read_rows(RowRange range, std::span<std::byte> out) const override;

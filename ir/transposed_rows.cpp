@@ -1,10 +1,12 @@
 #include "ir/transposed_rows.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
 #include "base/error.h"
+#include "base/vector16.h"
 
 namespace regauge {
 namespace {
@@ -14,17 +16,64 @@ constexpr std::int64_t kPreferredRun = 4096;
 
 // Tiles keep the lines of both sides in the first-level cache.
 constexpr std::size_t kTile = 32;
+// Stored rows that are read before they are turned: what a second-level cache keeps of them, or as many as give the columns
+// whole lines.
+constexpr std::size_t kBlockBytes = 256 << 10;
+constexpr std::size_t kLeastBlockRows = 64;
 
 template <std::size_t kBytes>
-void transpose_elements(std::size_t rows, std::size_t columns, const std::byte* from, std::byte* to) noexcept {
-  for (std::size_t row = 0; row < rows; row += kTile) {
-    for (std::size_t column = 0; column < columns; column += kTile) {
-      for (std::size_t r = row; r < std::min(rows, row + kTile); ++r) {
-        for (std::size_t c = column; c < std::min(columns, column + kTile); ++c) {
-          std::memcpy(to + (c * rows + r) * kBytes, from + (r * columns + c) * kBytes, kBytes);
-        }
+void transpose_tile(std::size_t rows, std::size_t columns, const std::byte* from, std::size_t from_stride,
+                    std::byte* to, std::size_t to_stride) noexcept {
+  std::size_t row = 0;
+  if constexpr (kBytes == sizeof(std::uint32_t)) {
+    for (; row + 4 <= rows; row += 4) {
+      std::size_t column = 0;
+      for (; column + 4 <= columns; column += 4) {
+        std::array<Words4, 4> words{};
+        for (std::size_t r = 0; r < 4; ++r) words[r] = load16<Words4>(from + (row + r) * from_stride + column * kBytes);
+        transpose_words(words);
+        for (std::size_t c = 0; c < 4; ++c) store16(to + (column + c) * to_stride + row * kBytes, words[c]);
+      }
+      for (; column < columns; ++column) {
+        for (std::size_t r = row; r < row + 4; ++r)
+          std::memcpy(to + column * to_stride + r * kBytes, from + r * from_stride + column * kBytes, kBytes);
       }
     }
+  }
+  for (; row < rows; ++row) {
+    for (std::size_t column = 0; column < columns; ++column)
+      std::memcpy(to + column * to_stride + row * kBytes, from + row * from_stride + column * kBytes, kBytes);
+  }
+}
+
+/// The columns of `from`, which lie together, become rows that are `to_stride` bytes apart.
+template <std::size_t kBytes>
+void transpose_elements(std::size_t rows, std::size_t columns, const std::byte* from, std::byte* to,
+                        std::size_t to_stride) noexcept {
+  const std::size_t from_stride = columns * kBytes;
+  const auto turn = [&](std::size_t row, std::size_t column) {
+    transpose_tile<kBytes>(std::min(rows - row, kTile), std::min(columns - column, kTile),
+                           from + row * from_stride + column * kBytes, from_stride,
+                           to + column * to_stride + row * kBytes, to_stride);
+  };
+  // Across the short side first: that touches the fewest pages before it comes back to one.
+  if (rows > columns) {
+    for (std::size_t row = 0; row < rows; row += kTile)
+      for (std::size_t column = 0; column < columns; column += kTile) turn(row, column);
+  } else {
+    for (std::size_t column = 0; column < columns; column += kTile)
+      for (std::size_t row = 0; row < rows; row += kTile) turn(row, column);
+  }
+}
+
+void transpose_rows(std::size_t rows, std::size_t columns, std::size_t element_bytes, const std::byte* from,
+                    std::byte* to, std::size_t to_stride) {
+  switch (element_bytes) {
+    case 1: return transpose_elements<1>(rows, columns, from, to, to_stride);
+    case 2: return transpose_elements<2>(rows, columns, from, to, to_stride);
+    case 4: return transpose_elements<4>(rows, columns, from, to, to_stride);
+    case 8: return transpose_elements<8>(rows, columns, from, to, to_stride);
+    default: throw Error(ErrorCode::internal, "elements of {} bytes cannot be transposed", element_bytes);
   }
 }
 
@@ -38,13 +87,7 @@ void transpose(std::int64_t rows, std::int64_t columns, std::size_t element_byte
     throw Error(ErrorCode::internal, "{} bytes transposed into {} as {} x {} of {}", from.size(), to.size(), rows,
                 columns, element_bytes);
   }
-  switch (element_bytes) {
-    case 1: return transpose_elements<1>(r, c, from.data(), to.data());
-    case 2: return transpose_elements<2>(r, c, from.data(), to.data());
-    case 4: return transpose_elements<4>(r, c, from.data(), to.data());
-    case 8: return transpose_elements<8>(r, c, from.data(), to.data());
-    default: throw Error(ErrorCode::internal, "elements of {} bytes cannot be transposed", element_bytes);
-  }
+  transpose_rows(r, c, element_bytes, from.data(), to.data(), r * element_bytes);
 }
 
 void read_strided(const File& file, std::uint64_t offset, std::int64_t rows, std::uint64_t stride,
@@ -87,11 +130,17 @@ std::int64_t TransposedRows::preferred_rows() const noexcept {
 
 void TransposedRows::read_rows(RowRange range, std::span<std::byte> out) const {
   const std::uint64_t stride = static_cast<std::uint64_t>(rows()) * element_bytes_;
-  const std::size_t run = static_cast<std::size_t>(range.size()) * element_bytes_;
-  const auto stored = thread_scratch(out.size());
-  read_strided(*file_, offset_ + static_cast<std::uint64_t>(range.begin) * element_bytes_, stored_rows_, stride, run,
-               stored);
-  transpose(stored_rows_, range.size(), element_bytes_, stored, out);
+  const auto columns = static_cast<std::size_t>(range.size());
+  const std::size_t run = columns * element_bytes_;
+  const auto stored_rows = static_cast<std::size_t>(stored_rows_);
+  const std::size_t block = std::min(stored_rows, std::max(kBlockBytes / run, kLeastBlockRows));
+  const auto stored = thread_scratch(block * run);
+  for (std::size_t row = 0; row < stored_rows; row += block) {
+    const std::size_t count = std::min(block, stored_rows - row);
+    read_strided(*file_, offset_ + row * stride + static_cast<std::uint64_t>(range.begin) * element_bytes_,
+                 static_cast<std::int64_t>(count), stride, run, stored.first(count * run));
+    transpose_rows(count, columns, element_bytes_, stored.data(), out.data() + row * element_bytes_, row_bytes());
+  }
 }
 
 }  // namespace regauge

@@ -106,6 +106,8 @@ std::int64_t AffineTensor::preferred_rows() const {
   return blocked_ ? 0 : tensor_->part(PartId::codes).rows->preferred_rows();
 }
 
+RowSourcePtr AffineTensor::packed() const { return blocked_ ? nullptr : tensor_->part(PartId::codes).rows->packed(); }
+
 void AffineTensor::read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
   if (blocked_) {
     read_blocks(rows, band, raw, false);

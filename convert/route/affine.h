@@ -48,6 +48,9 @@ class AffineTensor {
   /// Rows that are cheap to read at once, where single rows are dear; else 0.
   std::int64_t preferred_rows() const;
 
+  /// The codes as RowSource::packed() gives them; nothing where they are not stored so.
+  RowSourcePtr packed() const;
+
   /// Scales and offsets of rows [rows.begin, rows.end), at any alignment.
   void read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
   /// The same with the codes.

@@ -33,16 +33,19 @@ void append_wide_reads(const AffineTensor& tensor, std::span<const RowRun> runs,
 }  // namespace
 
 AffineRow affine_row(const AffineSource& source, const GroupMap& groups, std::size_t piece, std::size_t r,
-                     Scratch& scratch) {
+                     Scratch& scratch, Codes codes) {
   const AffineTensor& tensor = source.tensors()[piece];
   const auto width = static_cast<std::size_t>(tensor.columns());
   const auto per_row = static_cast<std::size_t>(tensor.groups());
   AffineRow row;
-  row.codes = std::span<const std::uint8_t>(scratch.affine.codes).subspan(r * width, width);
-  if (const auto& order = source.column_order(piece); !order.empty()) {
-    scratch.row_codes.resize(order.size());
-    for (std::size_t c = 0; c < order.size(); ++c) scratch.row_codes[c] = row.codes[static_cast<std::size_t>(order[c])];
-    row.codes = scratch.row_codes;
+  if (codes == Codes::read) {
+    row.codes = std::span<const std::uint8_t>(scratch.affine.codes).subspan(r * width, width);
+    if (const auto& order = source.column_order(piece); !order.empty()) {
+      scratch.row_codes.resize(order.size());
+      for (std::size_t c = 0; c < order.size(); ++c)
+        scratch.row_codes[c] = row.codes[static_cast<std::size_t>(order[c])];
+      row.codes = scratch.row_codes;
+    }
   }
   row.scales = std::span<const float>(scratch.affine.scales).subspan(r * per_row, per_row);
   if (tensor.has_zeros()) {
@@ -53,6 +56,20 @@ AffineRow affine_row(const AffineSource& source, const GroupMap& groups, std::si
   row.groups = groups.source_group[piece];
   row.middle = std::int64_t{1} << (tensor.bits() - 1);
   return row;
+}
+
+std::vector<RowSourcePtr> packed_pieces(const AffineSource& source, int bits) {
+  const Target& target = source.target();
+  const auto runs = static_cast<std::int64_t>(row_runs(target, {0, target.rows}).size());
+  if (target.rows < kShortRun * runs) return {};
+  std::vector<RowSourcePtr> packed;
+  for (std::size_t p = 0; p < source.tensors().size(); ++p) {
+    const AffineTensor& tensor = source.tensors()[p];
+    auto rows = tensor.bits() == bits && source.column_order(p).empty() ? tensor.packed() : nullptr;
+    if (!rows) return {};
+    packed.push_back(std::move(rows));
+  }
+  return packed;
 }
 
 void affine_steps(const AffineSource& source, RowRange rows, Scratch& scratch, std::span<float> out) {

@@ -12,7 +12,7 @@ namespace regauge {
 
 /// One target row of codes with its groups: codes in target column order, parameters by source group.
 struct AffineRow {
-  std::span<const std::uint8_t> codes;   ///< of all target columns
+  std::span<const std::uint8_t> codes;   ///< of all target columns; empty where they go packed
   std::span<const float> scales;         ///< by source group
   std::span<const std::uint8_t> zeros;   ///< by source group, else empty
   std::span<const float> biases;         ///< by source group, else empty
@@ -32,9 +32,15 @@ struct AffineRow {
   }
 };
 
-/// Row `r` of what scratch.affine holds of a piece.
+enum class Codes : std::uint8_t { read, packed };
+
+/// Row `r` of what scratch.affine holds of a piece, with or without its codes.
 AffineRow affine_row(const AffineSource& source, const GroupMap& groups, std::size_t piece, std::size_t r,
-                     Scratch& scratch);
+                     Scratch& scratch, Codes codes = Codes::read);
+
+/// The rows of each piece as bit streams of codes of `bits`, where all pieces have them, none has another column order and
+/// target rows come in long runs; else empty.
+std::vector<RowSourcePtr> packed_pieces(const AffineSource& source, int bits);
 
 /// |scale| at every value of the target rows [rows): what RowMaker::steps() gives.
 void affine_steps(const AffineSource& source, RowRange rows, Scratch& scratch, std::span<float> out);
@@ -64,6 +70,21 @@ void for_each_affine_row(const AffineSource& source, const GroupMap& groups, Row
       visit(
           affine_row(source, groups, read.piece, static_cast<std::size_t>(wanted.source - read.source.begin), scratch),
           wanted.at);
+  }
+}
+
+/// The same for codes that go from bit stream to bit stream, of packed_pieces(): take(packed rows, source rows, index of the
+/// first) for each run of rows, and visit() gets rows without codes.
+template <typename Take, typename Visit>
+void for_each_packed_row(const AffineSource& source, std::span<const RowSourcePtr> packed, const GroupMap& groups,
+                         RowRange rows, Scratch& scratch, Take take, Visit visit) {
+  for (const RowRun& run : row_runs(source.target(), rows)) {
+    const auto piece = static_cast<std::size_t>(run.piece - source.target().pieces.data());
+    const auto first = static_cast<std::size_t>(run.target_row - rows.begin);
+    take(*packed[piece], run.source, first);
+    source.tensors()[piece].read_parameters(run.source, scratch.affine, scratch.raw);
+    for (std::size_t r = 0; r < static_cast<std::size_t>(run.source.size()); ++r)
+      visit(affine_row(source, groups, piece, r, scratch, Codes::packed), first + r);
   }
 }
 

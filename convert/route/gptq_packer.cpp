@@ -42,6 +42,16 @@ void GptqPacker::pack(RowRange rows, BandBuffers out, Scratch& scratch) const {
   }
 }
 
+bool GptqPacker::takes_packed() const {
+  return !is_marlin(module_.layout) && words_of(module_).packing == layouts::GptqPacking::continuous &&
+         module_.code_shift == 0;
+}
+
+void GptqPacker::pack(RowRange rows, BandBuffers out, Scratch& scratch, std::span<const std::byte> stream) const {
+  transpose(rows.size(), columns_ / 32 * module_.bits, sizeof(std::uint32_t), stream, out[0]);
+  pack_parameters(rows, out, scratch);
+}
+
 void GptqPacker::decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const {
   const std::int64_t n = rows.size();
   scratch.block_codes.resize(static_cast<std::size_t>(n * columns_));
@@ -75,6 +85,10 @@ void GptqPacker::decode(RowRange rows, StoredBuffers stored, Scratch& scratch, s
 
 void GptqPacker::pack_words(RowRange rows, BandBuffers out, Scratch& scratch) const {
   layouts::pack_gptq_columns(words_of(module_), rows.size(), columns_, scratch.block_codes, out[0]);
+  pack_parameters(rows, out, scratch);
+}
+
+void GptqPacker::pack_parameters(RowRange rows, BandBuffers out, Scratch& scratch) const {
   scratch.row_codes.resize(scratch.zeros.size());
   transpose_into<std::uint8_t>(rows.size(), groups_, scratch.zeros,
                                std::as_writable_bytes(std::span(scratch.row_codes)));

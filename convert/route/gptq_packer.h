@@ -20,11 +20,16 @@ class GptqPacker {
   /// Packs what `scratch` holds of `rows` into the buffers of arrays_of(): block_codes [n, columns], d_bits [n, groups] of
   /// scales in module().scale, zeros [n, groups]. Overwrites them.
   void pack(RowRange rows, BandBuffers out, Scratch& scratch) const;
+  /// Whether the codes may come as `stream`, the rows as LSB-first bit streams of the module's width, in place of
+  /// block_codes: words of such a stream are those of qweight.
+  bool takes_packed() const;
+  void pack(RowRange rows, BandBuffers out, Scratch& scratch, std::span<const std::byte> stream) const;
   /// The values that packed rows stand for, n * columns of them.
   void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const;
 
  private:
   void pack_words(RowRange rows, BandBuffers out, Scratch& scratch) const;
+  void pack_parameters(RowRange rows, BandBuffers out, Scratch& scratch) const;
   void pack_marlin(RowRange rows, BandBuffers out, Scratch& scratch) const;
   void unpack_marlin(std::int64_t n, StoredBuffers stored, Scratch& scratch, std::span<std::byte> scales) const;
 

@@ -15,7 +15,7 @@
 namespace regauge {
 namespace {
 
-constexpr std::int64_t kBandBytes = 16 << 20;
+constexpr std::int64_t kBandCodes = 16 << 20;
 constexpr std::array<std::int64_t, 6> kGroupSizes{1024, 512, 256, 128, 64, 32};
 
 bool is_marlin(GptqLayout layout) { return layout == GptqLayout::marlin || layout == GptqLayout::marlin_runtime; }
@@ -135,29 +135,46 @@ class Planner {
 class GptqRepackRows final : public RowMaker {
  public:
   GptqRepackRows(AffineSource source, GptqRepack repack)
-      : source_(std::move(source)), packer_(std::move(repack), source_.target().columns) {}
+      : source_(std::move(source)), packer_(std::move(repack), source_.target().columns) {
+    if (packer_.takes_packed()) packed_ = packed_pieces(source_, packer_.module().bits);
+  }
 
   std::int64_t band_rows() const override {
-    return rows_within(kBandBytes, source_.target().columns, source_.target().rows);
+    return rows_within(kBandCodes, source_.target().columns, source_.target().rows);
   }
+
+  bool is_packed() const override { return !packed_.empty(); }
 
   void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss&) const override {
     const GptqRepack& module = packer_.module();
     const auto count = static_cast<std::size_t>(rows.size());
     const auto columns = static_cast<std::size_t>(source_.target().columns);
     const auto groups = static_cast<std::size_t>(packer_.groups());
-    scratch.block_codes.resize(count * columns);
     scratch.d_bits.resize(count * groups);
     scratch.zeros.resize(count * groups);
-    for_each_affine_row(source_, module.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
-      const auto shift = static_cast<std::uint8_t>(module.code_shift);
-      std::uint8_t* codes = scratch.block_codes.data() + at * columns;
-      for (std::size_t c = 0; c < columns; ++c) codes[c] = static_cast<std::uint8_t>(row.codes[c] + shift);
+    const auto note_parameters = [&](const AffineRow& row, std::size_t at) {
       for (std::size_t g = 0; g < groups; ++g) {
         const float scale = row.scale(g);
         scratch.d_bits[at * groups + g] = module.scale == DType::f16 ? f32_to_f16(scale) : f32_to_bf16(scale);
         scratch.zeros[at * groups + g] = static_cast<std::uint8_t>(row.zero(g) + module.code_shift);
       }
+    };
+    const auto take = [&](const RowSource& stream, RowRange run, std::size_t at) {
+      scratch.stream.resize(count * stream.row_bytes());
+      stream.read(run,
+                  std::span(scratch.stream)
+                      .subspan(at * stream.row_bytes(), static_cast<std::size_t>(run.size()) * stream.row_bytes()));
+    };
+    if (is_packed()) {
+      for_each_packed_row(source_, packed_, module.groups, rows, scratch, take, note_parameters);
+      return packer_.pack(rows, out, scratch, scratch.stream);
+    }
+    scratch.block_codes.resize(count * columns);
+    for_each_affine_row(source_, module.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
+      const auto shift = static_cast<std::uint8_t>(module.code_shift);
+      std::uint8_t* codes = scratch.block_codes.data() + at * columns;
+      for (std::size_t c = 0; c < columns; ++c) codes[c] = static_cast<std::uint8_t>(row.codes[c] + shift);
+      note_parameters(row, at);
     });
     packer_.pack(rows, out, scratch);
   }
@@ -173,6 +190,7 @@ class GptqRepackRows final : public RowMaker {
  private:
   AffineSource source_;
   GptqPacker packer_;
+  std::vector<RowSourcePtr> packed_;
 };
 
 }  // namespace

@@ -13,7 +13,7 @@
 namespace regauge {
 namespace {
 
-constexpr std::int64_t kBandBytes = 8 << 20;
+constexpr std::int64_t kBandCodes = 8 << 20;
 constexpr std::array<int, 6> kWidths{2, 3, 4, 5, 6, 8};
 constexpr std::array<std::int64_t, 3> kGroupSizes{128, 64, 32};
 
@@ -46,26 +46,37 @@ class MlxRepackRows final : public RowMaker {
     row_bytes_ = static_cast<std::size_t>(layouts::mlx_row_bytes(repack_.bits, source_.target().columns));
     groups_ = static_cast<std::size_t>(source_.target().columns / repack_.groups.width);
     element_ = static_cast<std::size_t>(bits(repack_.dtype)) / 8;
+    packed_ = packed_pieces(source_, repack_.bits);
   }
 
   std::int64_t band_rows() const override {
-    return rows_within(kBandBytes, source_.target().columns, source_.target().rows);
+    return rows_within(kBandCodes, source_.target().columns, source_.target().rows);
   }
+
+  bool is_packed() const override { return !packed_.empty(); }
 
   void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss&) const override {
     const std::size_t parameter_row = groups_ * element_;
     scratch.row.resize(2 * groups_);
     const auto scales = std::span(scratch.row).first(groups_);
     const auto biases = std::span(scratch.row).last(groups_);
-    for_each_affine_row(source_, repack_.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
-      layouts::pack_mlx_rows(repack_.bits, 1, source_.target().columns, row.codes,
-                             out[0].subspan(at * row_bytes_, row_bytes_));
+    const auto store_parameters = [&](const AffineRow& row, std::size_t at) {
       for (std::size_t g = 0; g < groups_; ++g) {
         scales[g] = row.scale(g);
         biases[g] = row.bias(g);
       }
       store_floats(repack_.dtype, scales, out[1].subspan(at * parameter_row, parameter_row));
       store_floats(repack_.dtype, biases, out[2].subspan(at * parameter_row, parameter_row));
+    };
+    const auto take = [&](const RowSource& stream, RowRange run, std::size_t at) {
+      stream.read(run, out[0].subspan(at * row_bytes_, static_cast<std::size_t>(run.size()) * row_bytes_));
+    };
+    if (is_packed())
+      return for_each_packed_row(source_, packed_, repack_.groups, rows, scratch, take, store_parameters);
+    for_each_affine_row(source_, repack_.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
+      layouts::pack_mlx_rows(repack_.bits, 1, source_.target().columns, row.codes,
+                             out[0].subspan(at * row_bytes_, row_bytes_));
+      store_parameters(row, at);
     });
   }
 
@@ -77,6 +88,7 @@ class MlxRepackRows final : public RowMaker {
  private:
   AffineSource source_;
   MlxRepack repack_;
+  std::vector<RowSourcePtr> packed_;
   std::size_t row_bytes_ = 0;
   std::size_t groups_ = 0;
   std::size_t element_ = 0;

@@ -44,6 +44,7 @@ struct Scratch {
   std::vector<std::byte> scales;
   std::vector<std::uint8_t> zeros;
   std::vector<std::uint8_t> block_codes;
+  std::vector<std::byte> stream;
   std::vector<std::uint16_t> d_bits;
   std::vector<std::uint16_t> m_bits;
   AffineBand affine;
@@ -75,6 +76,8 @@ class RowMaker {
   /// Working memory in bytes that a row of a band costs make(), where that is more than convert/memory.h assumes of every
   /// route; 0: it is not.
   virtual std::int64_t bytes_per_row() const { return 0; }
+  /// Whether make() takes codes as RowSource::packed() has them, and never holds one a byte.
+  virtual bool is_packed() const { return false; }
   /// Writes what rows [rows.begin, rows.end) of the target make of each array of the step, packed, into the buffer of the
   /// same number, which is exactly as large. Adds to `loss`.
   virtual void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss& loss) const = 0;

@@ -28,6 +28,12 @@ QweightRows::QweightRows(ArrayAt array, layouts::GptqLayout layout, std::int64_t
 
 std::int64_t QweightRows::preferred_rows() const noexcept { return kPreferredRun / kWordBytes; }
 
+RowSourcePtr QweightRows::packed() const {
+  if (layout_.packing != layouts::GptqPacking::continuous) return nullptr;
+  const std::int64_t word_rows = static_cast<std::int64_t>(row_bytes()) / 32 * layout_.bits;
+  return std::make_shared<TransposedRows>(array_.file, array_.offset, word_rows, rows(), kWordBytes);
+}
+
 void QweightRows::read_rows(RowRange range, std::span<std::byte> out) const {
   const auto k = static_cast<std::int64_t>(row_bytes());
   const std::int64_t word_rows = k / 32 * layout_.bits;

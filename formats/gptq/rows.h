@@ -26,6 +26,7 @@ class QweightRows final : public RowSource {
  public:
   QweightRows(ArrayAt array, layouts::GptqLayout layout, std::int64_t n, std::int64_t k);
   std::int64_t preferred_rows() const noexcept override;
+  RowSourcePtr packed() const override;
 
  private:
   void read_rows(RowRange range, std::span<std::byte> out) const override;

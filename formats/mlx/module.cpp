@@ -25,6 +25,8 @@ class PackedRows final : public RowSource {
         bits_(bits),
         packed_bytes_(static_cast<std::size_t>(layouts::mlx_row_bytes(bits, columns))) {}
 
+  RowSourcePtr packed() const override { return std::make_shared<FileRows>(file_, offset_, rows(), packed_bytes_); }
+
  private:
   void read_rows(RowRange range, std::span<std::byte> out) const override {
     const auto words = thread_scratch(static_cast<std::size_t>(range.size()) * packed_bytes_);

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -45,6 +46,39 @@ TYPED_TEST(TransposedRowsOf, EveryBandHoldsTheColumnsOfTheStoredMatrix) {
         ASSERT_EQ(band[static_cast<std::size_t>(i * kStoredRows + j)],
                   static_cast<TypeParam>(j * kStoredColumns + range.begin + i))
             << range.begin << " " << i << " " << j;
+      }
+    }
+  }
+}
+
+TYPED_TEST(TransposedRowsOf, BandsOfManyBlocksAndOddEdgesHoldThemToo) {
+  // Blocks of 64 stored rows and tiles of 32, neither of which divides these.
+  constexpr std::int64_t kStoredRows = 197;
+  constexpr std::int64_t kStoredColumns = 8'203;
+  const testing::ScratchDir folder;
+  const TransposedRows rows(counting_file<TypeParam>(folder, 1, kStoredRows * kStoredColumns), 1, kStoredRows,
+                            kStoredColumns, sizeof(TypeParam));
+  for (const RowRange range : {RowRange{0, kStoredColumns}, RowRange{1, 60}, RowRange{8'170, 8'203}}) {
+    std::vector<TypeParam> band(static_cast<std::size_t>(range.size() * kStoredRows));
+    rows.read(range, std::as_writable_bytes(std::span(band)));
+    std::vector<TypeParam> expected;
+    for (std::int64_t i = range.begin; i < range.end; ++i) {
+      for (std::int64_t j = 0; j < kStoredRows; ++j) expected.push_back(static_cast<TypeParam>(j * kStoredColumns + i));
+    }
+    ASSERT_TRUE(band == expected) << range.begin;
+  }
+}
+
+TYPED_TEST(TransposedRowsOf, AMatrixIsTurnedWhicheverOfItsSidesIsLonger) {
+  for (const auto& [rows, columns] : {std::pair{1, 7}, {7, 1}, {33, 130}, {130, 33}, {64, 64}, {3, 1000}, {1000, 3}}) {
+    std::vector<TypeParam> from(static_cast<std::size_t>(rows * columns));
+    std::iota(from.begin(), from.end(), TypeParam{0});
+    std::vector<TypeParam> to(from.size());
+    transpose(rows, columns, sizeof(TypeParam), std::as_bytes(std::span(from)), std::as_writable_bytes(std::span(to)));
+    for (int r = 0; r < rows; ++r) {
+      for (int c = 0; c < columns; ++c) {
+        ASSERT_EQ(to[static_cast<std::size_t>(c * rows + r)], from[static_cast<std::size_t>(r * columns + c)])
+            << rows << " x " << columns << " at " << r << ", " << c;
       }
     }
   }
