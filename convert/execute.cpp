@@ -30,14 +30,15 @@ struct Worker {
   };
   std::vector<Kind> kinds;
 
-  /// Lets everything go when what is held and what the step takes may be more than `limit`.
+  /// Lets everything go when what is held and what the step takes may be more than `limit`, or less of the same kind was held.
   void make_room(const Step& step, std::uint64_t bytes, std::uint64_t limit) {
     const auto same = [&](const Kind& k) {
       return k.route == step.route && k.from == step.source_encoding && k.to == step.encoding;
     };
     const auto found = std::ranges::find_if(kinds, same);
     if (found != kinds.end() && bytes <= found->bytes) return;
-    if (claimed + bytes > limit) *this = Worker();
+    // Buffers that grow are there twice for a moment, so those of the same kind go first.
+    if (found != kinds.end() || claimed + bytes > limit) *this = Worker();
     claimed += bytes;
     kinds.push_back({step.route, step.source_encoding, step.encoding, bytes});
   }
@@ -165,7 +166,12 @@ class Execution {
       turn.reset();
     }
     const std::size_t first = output.first_array[band.step];
-    for (std::size_t a = 0; a < views.size(); ++a) put_strips(*output.writer, first + a, strip(band, a), views[a]);
+    {
+      // A file lets one thread in at a time. Strip by strip they would take turns, and then all make their next bands at once;
+      // so one puts a whole band while the others make theirs.
+      const std::scoped_lock lock(writing_);
+      for (std::size_t a = 0; a < views.size(); ++a) put_strips(*output.writer, first + a, strip(band, a), views[a]);
+    }
     if (verifier_) {
       const std::vector<std::span<const std::byte>> made(views.begin(), views.end());
       verifier_->check(band, *output.writer, first, made, record.loss, worker.scratch, worker.check);
@@ -213,6 +219,7 @@ class Execution {
   MemoryShare share_;
   Turnstile turnstile_;
   const std::vector<BandRecord> no_records_;
+  std::mutex writing_;
   std::mutex mutex_;  // of what follows
   std::vector<std::vector<Loss>> losses_;
   std::uint64_t checked_bands_ = 0;

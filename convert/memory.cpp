@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 // Without --max-memory: enough for bands of 4 MiB of output and the values behind them.
-constexpr std::uint64_t kUsualWorkerBytes = 64 * kMiB;
+constexpr std::uint64_t kUsualWorkerBytes = 80 * kMiB;
 // Below this bands get so low that reads get short; fewer workers are better then.
 constexpr std::uint64_t kLeastWorkerBytes = 4 * kMiB;
 // What a run costs beside its buffers: stacks, the allocator's own, the scheduler.
@@ -118,7 +118,9 @@ std::uint64_t band_bytes(const Step& step, const Target& target, std::int64_t ro
 
 std::int64_t band_height(const Step& step, const Target& target, std::uint64_t worker_bytes, bool verify) {
   const Cost cost = cost_of(step, target, verify);
-  const std::uint64_t fit = worker_bytes > cost.fixed ? (worker_bytes - cost.fixed) / cost.per_row : 0;
+  // A quarter stays for steps of other kinds, so that a worker need not give up its buffers between two.
+  const std::uint64_t most = worker_bytes - worker_bytes / 4;
+  const std::uint64_t fit = most > cost.fixed ? (most - cost.fixed) / cost.per_row : 0;
   const std::int64_t wanted = std::max<std::int64_t>(step.maker->band_rows(), 1);
   const auto height = static_cast<std::int64_t>(std::min<std::uint64_t>(fit, static_cast<std::uint64_t>(wanted)));
   return std::max(height / step.quantum, std::int64_t{1}) * step.quantum;
