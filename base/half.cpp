@@ -31,25 +31,17 @@ float small_float(std::uint32_t bits, int exponent_bits, int mantissa_bits, int 
 
 }  // namespace
 
-float f16_to_f32(std::uint16_t bits) noexcept {
-  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16;
-  if ((bits & 0x7C00U) == 0x7C00U) {
-    const std::uint32_t mantissa = static_cast<std::uint32_t>(bits & 0x3FFU) << 13;
-    return std::bit_cast<float>(sign | kF32Infinity | mantissa | (mantissa != 0 ? 0x00400000U : 0U));
-  }
+float half_corners::f16_to_f32(std::uint16_t bits) noexcept {
   if ((bits & 0x7C00U) == 0) return small_float(bits, 5, 10, 15);
-  return std::bit_cast<float>(sign | ((static_cast<std::uint32_t>(bits & 0x7FFFU) << 13) + (112U << 23)));
+  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16;
+  const std::uint32_t mantissa = static_cast<std::uint32_t>(bits & 0x3FFU) << 13;
+  return std::bit_cast<float>(sign | kF32Infinity | mantissa | (mantissa != 0 ? 0x00400000U : 0U));
 }
 
-std::uint16_t f32_to_f16(float value) noexcept {
+std::uint16_t half_corners::f32_to_f16(float value) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
   const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
-  // The usual case, normal before and after: the bits dropped round by a carry that ripples into the exponent.
-  if (magnitude - 0x38800000U < 0x477FF000U - 0x38800000U) {
-    const std::uint32_t rebased = magnitude - (112U << 23);
-    return static_cast<std::uint16_t>(sign | ((rebased + 0xFFFU + ((rebased >> 13) & 1U)) >> 13));
-  }
   if (magnitude > kF32Infinity) return static_cast<std::uint16_t>(sign | 0x7E00U);
   // 65520 is halfway between the largest half and 2^16; the tie goes to even, which is infinity.
   if (magnitude >= 0x477FF000U) return static_cast<std::uint16_t>(sign | 0x7C00U);
@@ -62,12 +54,6 @@ std::uint16_t f32_to_f16(float value) noexcept {
   const std::uint32_t rest = mantissa & ((1U << drop) - 1);
   const std::uint32_t half = 1U << (drop - 1);
   return static_cast<std::uint16_t>(sign | (kept + ((rest > half || (rest == half && (kept & 1U) != 0)) ? 1U : 0U)));
-}
-
-std::uint16_t f32_to_bf16(float value) noexcept {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7FFFFFFFU) > kF32Infinity) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
-  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
 }
 
 float f8_e4m3_to_f32(std::uint8_t bits, F8Flavour flavour) noexcept {

@@ -9,17 +9,40 @@ namespace regauge {
 // flush-to-zero setting and no CPU feature can change a bit. Source of every corner: facts of the format owners, as
 // docs/decoding.md lists them; tested over every bit pattern.
 
-/// binary16 to f32, exact. A signalling NaN comes out quiet with its payload kept, as F16C hardware does.
+namespace half_corners {
+/// What is not a normal number before and after.
 float f16_to_f32(std::uint16_t bits) noexcept;
-/// f32 to binary16, round to nearest even, subnormals kept, overflow to infinity, every NaN to sign | 0x7E00 (as ggml).
 std::uint16_t f32_to_f16(float value) noexcept;
+}  // namespace half_corners
+
+/// binary16 to f32, exact. A signalling NaN comes out quiet with its payload kept, as F16C hardware does.
+inline float f16_to_f32(std::uint16_t bits) noexcept {
+  const std::uint32_t magnitude = bits & 0x7FFFU;
+  if (magnitude - 0x0400U >= 0x7C00U - 0x0400U) return half_corners::f16_to_f32(bits);
+  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16;
+  return std::bit_cast<float>(sign | ((magnitude << 13) + (112U << 23)));
+}
+
+/// f32 to binary16, round to nearest even, subnormals kept, overflow to infinity, every NaN to sign | 0x7E00 (as ggml).
+inline std::uint16_t f32_to_f16(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
+  if (magnitude - 0x38800000U >= 0x477FF000U - 0x38800000U) return half_corners::f32_to_f16(value);
+  // The bits dropped round by a carry that ripples into the exponent.
+  const std::uint32_t rebased = magnitude - (112U << 23);
+  return static_cast<std::uint16_t>((bits >> 16 & 0x8000U) | ((rebased + 0xFFFU + ((rebased >> 13) & 1U)) >> 13));
+}
 
 /// bfloat16 to f32, exact; the bits are the upper half.
 inline float bf16_to_f32(std::uint16_t bits) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 /// f32 to bfloat16, round to nearest even; NaN keeps its upper payload and becomes quiet (as ggml).
-std::uint16_t f32_to_bf16(float value) noexcept;
+inline std::uint16_t f32_to_bf16(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
+  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+}
 
 /// Who reads the corner bytes of the 8-bit types, where the owners disagree.
 enum class F8Flavour : std::uint8_t {
