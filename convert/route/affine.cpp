@@ -96,6 +96,7 @@ std::variant<AffineTensor, std::string> AffineTensor::of(const Tensor& tensor) {
   view.dtype_ = biased && grouped->offset_dtype != grouped->scale ? DType::f32 : grouped->scale;
   view.stored_zeros_ = grouped->offset == Offset::zero_point;
   if (grouped->offset == Offset::midpoint) view.constant_zero_ = static_cast<std::uint8_t>(1 << (grouped->bits - 1));
+  view.packed_ = tensor.part(PartId::codes).rows->packed();
   view.groups_ = tensor.part(PartId::scales).shape.columns();
   view.group_of_column_ = read_group_index(tensor);
   view.width_ = contiguous_width(view.group_of_column_, view.groups_);
@@ -106,20 +107,33 @@ std::int64_t AffineTensor::preferred_rows() const {
   return blocked_ ? 0 : tensor_->part(PartId::codes).rows->preferred_rows();
 }
 
-RowSourcePtr AffineTensor::packed() const { return blocked_ ? nullptr : tensor_->part(PartId::codes).rows->packed(); }
+bool AffineTensor::has_stream() const {
+  if (blocked_) return layouts::block_takes_stream(std::get<Blocked>(tensor_->encoding).type);
+  return packed_ != nullptr;
+}
 
 void AffineTensor::read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
   if (blocked_) {
-    read_blocks(rows, band, raw, false);
+    read_blocks(rows, band, raw, Want::parameters);
   } else {
     read_scales(rows, band, raw);
   }
 }
 
 void AffineTensor::read(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
-  if (blocked_) return read_blocks(rows, band, raw, true);
+  if (blocked_) return read_blocks(rows, band, raw, Want::codes);
   band.codes.resize(static_cast<std::size_t>(rows.size() * columns_));
   read_aligned(*tensor_->part(PartId::codes).rows, rows, raw, std::as_writable_bytes(std::span(band.codes)));
+  read_scales(rows, band, raw);
+}
+
+void AffineTensor::read_stream(RowRange rows, AffineBand& band, std::vector<std::byte>& raw,
+                               std::span<std::byte> stream) const {
+  if (blocked_) {
+    read_blocks(rows, band, raw, Want::parameters);
+    return layouts::unpack_block_stream(std::get<Blocked>(tensor_->encoding).type, raw, stream);
+  }
+  packed_->read(rows, stream);
   read_scales(rows, band, raw);
 }
 
@@ -150,7 +164,8 @@ void AffineTensor::read_scales(RowRange rows, AffineBand& band, std::vector<std:
   }
 }
 
-void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes) const {
+void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, Want want) const {
+  const bool with_codes = want == Want::codes;
   const BlockType type = std::get<Blocked>(tensor_->encoding).type;
   const RowSource& source = *tensor_->part(PartId::blocks).rows;
   raw.resize(static_cast<std::size_t>(rows.size()) * source.row_bytes());

@@ -48,19 +48,25 @@ class AffineTensor {
   /// Rows that are cheap to read at once, where single rows are dear; else 0.
   std::int64_t preferred_rows() const;
 
-  /// The codes as RowSource::packed() gives them; nothing where they are not stored so.
-  RowSourcePtr packed() const;
+  /// Whether the codes can be had as bit streams of bits(), one for each row (RowSource::packed(), and what goes there and
+  /// back between ggml blocks).
+  bool has_stream() const;
 
   /// Scales and offsets of rows [rows.begin, rows.end), at any alignment.
   void read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
   /// The same with the codes.
   void read(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
+  /// The same where has_stream(), with the codes as `stream`, rows.size() * columns * bits / 8 bytes.
+  void read_stream(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, std::span<std::byte> stream) const;
 
  private:
-  void read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes) const;
+  enum class Want : std::uint8_t { parameters, codes };
+  /// Leaves the blocks in `raw`.
+  void read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, Want want) const;
   void read_scales(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
 
   const Tensor* tensor_ = nullptr;
+  RowSourcePtr packed_;  // of the codes, where there is such a thing
   int bits_ = 0;
   bool has_zeros_ = true;
   bool blocked_ = false;

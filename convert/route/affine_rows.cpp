@@ -58,18 +58,14 @@ AffineRow affine_row(const AffineSource& source, const GroupMap& groups, std::si
   return row;
 }
 
-std::vector<RowSourcePtr> packed_pieces(const AffineSource& source, int bits) {
+bool has_streams(const AffineSource& source, int bits) {
   const Target& target = source.target();
-  const auto runs = static_cast<std::int64_t>(row_runs(target, {0, target.rows}).size());
-  if (target.rows < kShortRun * runs) return {};
-  std::vector<RowSourcePtr> packed;
   for (std::size_t p = 0; p < source.tensors().size(); ++p) {
     const AffineTensor& tensor = source.tensors()[p];
-    auto rows = tensor.bits() == bits && source.column_order(p).empty() ? tensor.packed() : nullptr;
-    if (!rows) return {};
-    packed.push_back(std::move(rows));
+    if (tensor.bits() != bits || !source.column_order(p).empty() || !tensor.has_stream()) return false;
   }
-  return packed;
+  const auto runs = static_cast<std::int64_t>(row_runs(target, {0, target.rows}).size());
+  return target.rows >= kShortRun * runs;
 }
 
 void affine_steps(const AffineSource& source, RowRange rows, Scratch& scratch, std::span<float> out) {

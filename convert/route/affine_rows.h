@@ -12,7 +12,7 @@ namespace regauge {
 
 /// One target row of codes with its groups: codes in target column order, parameters by source group.
 struct AffineRow {
-  std::span<const std::uint8_t> codes;   ///< of all target columns; empty where they go packed
+  std::span<const std::uint8_t> codes;   ///< of all target columns; empty where they go as streams
   std::span<const float> scales;         ///< by source group
   std::span<const std::uint8_t> zeros;   ///< by source group, else empty
   std::span<const float> biases;         ///< by source group, else empty
@@ -32,15 +32,15 @@ struct AffineRow {
   }
 };
 
-enum class Codes : std::uint8_t { read, packed };
+enum class Codes : std::uint8_t { read, streamed };
 
 /// Row `r` of what scratch.affine holds of a piece, with or without its codes.
 AffineRow affine_row(const AffineSource& source, const GroupMap& groups, std::size_t piece, std::size_t r,
                      Scratch& scratch, Codes codes = Codes::read);
 
-/// The rows of each piece as bit streams of codes of `bits`, where all pieces have them, none has another column order and
-/// target rows come in long runs; else empty.
-std::vector<RowSourcePtr> packed_pieces(const AffineSource& source, int bits);
+/// Whether the codes of a target can go from bit stream to bit stream: all pieces have streams of `bits`, none has another
+/// column order, and target rows come in long runs.
+bool has_streams(const AffineSource& source, int bits);
 
 /// |scale| at every value of the target rows [rows): what RowMaker::steps() gives.
 void affine_steps(const AffineSource& source, RowRange rows, Scratch& scratch, std::span<float> out);
@@ -73,18 +73,18 @@ void for_each_affine_row(const AffineSource& source, const GroupMap& groups, Row
   }
 }
 
-/// The same for codes that go from bit stream to bit stream, of packed_pieces(): take(packed rows, source rows, index of the
-/// first) for each run of rows, and visit() gets rows without codes.
+/// The same where has_streams(): take(index of the first, how many) gives the bytes that the codes of a run go to, and
+/// visit() gets rows without codes once they are there.
 template <typename Take, typename Visit>
-void for_each_packed_row(const AffineSource& source, std::span<const RowSourcePtr> packed, const GroupMap& groups,
-                         RowRange rows, Scratch& scratch, Take take, Visit visit) {
+void for_each_streamed_row(const AffineSource& source, const GroupMap& groups, RowRange rows, Scratch& scratch,
+                           Take take, Visit visit) {
   for (const RowRun& run : row_runs(source.target(), rows)) {
     const auto piece = static_cast<std::size_t>(run.piece - source.target().pieces.data());
     const auto first = static_cast<std::size_t>(run.target_row - rows.begin);
-    take(*packed[piece], run.source, first);
-    source.tensors()[piece].read_parameters(run.source, scratch.affine, scratch.raw);
-    for (std::size_t r = 0; r < static_cast<std::size_t>(run.source.size()); ++r)
-      visit(affine_row(source, groups, piece, r, scratch, Codes::packed), first + r);
+    const auto count = static_cast<std::size_t>(run.source.size());
+    source.tensors()[piece].read_stream(run.source, scratch.affine, scratch.raw, take(first, count));
+    for (std::size_t r = 0; r < count; ++r)
+      visit(affine_row(source, groups, piece, r, scratch, Codes::streamed), first + r);
   }
 }
 

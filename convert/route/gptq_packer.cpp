@@ -42,7 +42,7 @@ void GptqPacker::pack(RowRange rows, BandBuffers out, Scratch& scratch) const {
   }
 }
 
-bool GptqPacker::takes_packed() const {
+bool GptqPacker::takes_stream() const {
   return !is_marlin(module_.layout) && words_of(module_).packing == layouts::GptqPacking::continuous &&
          module_.code_shift == 0;
 }

@@ -22,7 +22,7 @@ class GptqPacker {
   void pack(RowRange rows, BandBuffers out, Scratch& scratch) const;
   /// Whether the codes may come as `stream`, the rows as LSB-first bit streams of the module's width, in place of
   /// block_codes: words of such a stream are those of qweight.
-  bool takes_packed() const;
+  bool takes_stream() const;
   void pack(RowRange rows, BandBuffers out, Scratch& scratch, std::span<const std::byte> stream) const;
   /// The values that packed rows stand for, n * columns of them.
   void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const;

@@ -48,7 +48,9 @@ class Planner {
       if (rounded && !allow_rounded) break;
       for (const Candidate& type : kCandidates) {
         if (!says_values(type, rounded)) continue;
-        if (auto groups = groups_of(block_elements(type.type))) return BlockRepack{type.type, rounded, *groups};
+        if (auto groups = groups_of(block_elements(type.type))) {
+          return BlockRepack{type.type, rounded, codes_stay(type), *groups};
+        }
       }
     }
     return reason(allow_rounded);
@@ -74,6 +76,11 @@ class Planner {
     const std::int64_t top = (1 << facts_.bits) - 1;
     return facts_.nearest_zeros.empty() ||
            (-facts_.nearest_zeros.high >= type.low && top - facts_.nearest_zeros.low <= type.high);
+  }
+
+  bool codes_stay(const Candidate& type) const {
+    return type.has_bias ||
+           (facts_.zeros_exist && !facts_.zeros.empty() && facts_.zeros.within(type.stored_offset, type.stored_offset));
   }
 
   const std::optional<GroupMap>& groups_of(std::int64_t width) {
@@ -116,14 +123,19 @@ class BlockRepackRows final : public RowMaker {
       : source_(std::move(source)), repack_(std::move(repack)), type_(candidate(repack_.type)) {
     row_bytes_ =
         static_cast<std::size_t>(source_.target().columns / block_elements(type_.type) * block_bytes(type_.type));
+    streamed_ = layouts::block_takes_stream(type_.type) && repack_.codes_stay &&
+                has_streams(source_, layouts::block_code_bits(type_.type));
   }
 
   std::int64_t band_rows() const override {
     return rows_within(kBandBytes, source_.target().columns, source_.target().rows);
   }
 
+  bool is_packed() const override { return streamed_; }
+
   void make(RowRange rows, BandBuffers buffers, Scratch& scratch, Loss&) const override {
     const std::span<std::byte> out = buffers.front();
+    if (streamed_) return make_streamed(rows, out, scratch);
     for_each_affine_row(source_, repack_.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
       pack_row(row, scratch, out.subspan(at * row_bytes_, row_bytes_));
     });
@@ -138,37 +150,52 @@ class BlockRepackRows final : public RowMaker {
   }
 
  private:
+  void make_streamed(RowRange rows, std::span<std::byte> out, Scratch& scratch) const {
+    const auto stream_bytes =
+        static_cast<std::size_t>(layouts::block_code_bits(type_.type) * source_.target().columns) / 8;
+    scratch.stream.resize(static_cast<std::size_t>(rows.size()) * stream_bytes);
+    const auto stream = [&](std::size_t at, std::size_t count) {
+      return std::span(scratch.stream).subspan(at * stream_bytes, count * stream_bytes);
+    };
+    for_each_streamed_row(source_, repack_.groups, rows, scratch, stream, [&](const AffineRow& row, std::size_t at) {
+      round_parameters(row, scratch);
+      layouts::pack_block_stream(type_.type, stream(at, 1), scratch.d_bits, scratch.m_bits,
+                                 out.subspan(at * row_bytes_, row_bytes_));
+    });
+  }
+
+  /// Scales, and minima where the type has them.
+  void round_parameters(const AffineRow& row, Scratch& scratch) const {
+    const std::size_t blocks = row.groups.size();
+    scratch.d_bits.resize(blocks);
+    scratch.m_bits.resize(type_.has_bias ? blocks : 0);
+    for (std::size_t b = 0; b < blocks; ++b) scratch.d_bits[b] = f32_to_f16(row.scale(b));
+    for (std::size_t b = 0; b < scratch.m_bits.size(); ++b) scratch.m_bits[b] = f32_to_f16(row.bias(b));
+  }
+
   void pack_row(const AffineRow& row, Scratch& scratch, std::span<std::byte> out) const {
     const std::size_t blocks = row.groups.size();
     const auto width = static_cast<std::size_t>(block_elements(type_.type));
-    scratch.d_bits.resize(blocks);
-    scratch.m_bits.resize(type_.has_bias ? blocks : 0);
+    round_parameters(row, scratch);
     if (type_.has_bias) {
-      for (std::size_t b = 0; b < blocks; ++b) {
-        scratch.d_bits[b] = f32_to_f16(row.scale(b));
-        scratch.m_bits[b] = f32_to_f16(row.bias(b));
-      }
       layouts::pack_blocks_row(type_.type, row.codes, scratch.d_bits, scratch.m_bits, out);
       return;
     }
     if (type_.type != BlockType::q2_0 && codes_stay(row)) {
-      for (std::size_t b = 0; b < blocks; ++b) scratch.d_bits[b] = f32_to_f16(row.scale(b));
       layouts::pack_blocks_row(type_.type, row.codes, scratch.d_bits, {}, out);
       return;
     }
     scratch.block_codes.resize(row.codes.size());
     for (std::size_t b = 0; b < blocks; ++b) {
-      const float scale = row.scale(b);
       const std::int64_t zero = row.zero(b);
       const auto from = row.codes.subspan(b * width, width);
       std::uint8_t* to = scratch.block_codes.data() + b * width;
       if (type_.type == BlockType::q2_0 && zero == 2) {
         // s * (q - 2) is -s * ((3 - q) - 1).
-        scratch.d_bits[b] = f32_to_f16(-scale);
+        scratch.d_bits[b] = f32_to_f16(-row.scale(b));
         for (std::size_t i = 0; i < width; ++i) to[i] = static_cast<std::uint8_t>(3 - from[i]);
         continue;
       }
-      scratch.d_bits[b] = f32_to_f16(scale);
       const auto shift = static_cast<std::uint8_t>(type_.stored_offset - zero);
       // Bytes wrap, which is what Q8_0's signed codes want.
       for (std::size_t i = 0; i < width; ++i) to[i] = static_cast<std::uint8_t>(from[i] + shift);
@@ -187,6 +214,7 @@ class BlockRepackRows final : public RowMaker {
   AffineSource source_;
   BlockRepack repack_;
   const Candidate& type_;
+  bool streamed_ = false;
   std::size_t row_bytes_ = 0;
 };
 

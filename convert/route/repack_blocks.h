@@ -13,7 +13,8 @@ namespace regauge {
 /// or as d * code + m, and the source group of every block.
 struct BlockRepack {
   BlockType type = BlockType::q4_0;
-  bool rounded = false;  ///< some scale or offset has to be rounded to fit
+  bool rounded = false;     ///< some scale or offset has to be rounded to fit
+  bool codes_stay = false;  ///< stored codes are the source's, whatever the group
   GroupMap groups;
 };
 

@@ -136,14 +136,14 @@ class GptqRepackRows final : public RowMaker {
  public:
   GptqRepackRows(AffineSource source, GptqRepack repack)
       : source_(std::move(source)), packer_(std::move(repack), source_.target().columns) {
-    if (packer_.takes_packed()) packed_ = packed_pieces(source_, packer_.module().bits);
+    streamed_ = packer_.takes_stream() && has_streams(source_, packer_.module().bits);
   }
 
   std::int64_t band_rows() const override {
     return rows_within(kBandCodes, source_.target().columns, source_.target().rows);
   }
 
-  bool is_packed() const override { return !packed_.empty(); }
+  bool is_packed() const override { return streamed_; }
 
   void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss&) const override {
     const GptqRepack& module = packer_.module();
@@ -159,14 +159,13 @@ class GptqRepackRows final : public RowMaker {
         scratch.zeros[at * groups + g] = static_cast<std::uint8_t>(row.zero(g) + module.code_shift);
       }
     };
-    const auto take = [&](const RowSource& stream, RowRange run, std::size_t at) {
-      scratch.stream.resize(count * stream.row_bytes());
-      stream.read(run,
-                  std::span(scratch.stream)
-                      .subspan(at * stream.row_bytes(), static_cast<std::size_t>(run.size()) * stream.row_bytes()));
-    };
-    if (is_packed()) {
-      for_each_packed_row(source_, packed_, module.groups, rows, scratch, take, note_parameters);
+    if (streamed_) {
+      const std::size_t row_bytes = columns * static_cast<std::size_t>(module.bits) / 8;
+      scratch.stream.resize(count * row_bytes);
+      const auto take = [&](std::size_t at, std::size_t run) {
+        return std::span(scratch.stream).subspan(at * row_bytes, run * row_bytes);
+      };
+      for_each_streamed_row(source_, module.groups, rows, scratch, take, note_parameters);
       return packer_.pack(rows, out, scratch, scratch.stream);
     }
     scratch.block_codes.resize(count * columns);
@@ -190,7 +189,7 @@ class GptqRepackRows final : public RowMaker {
  private:
   AffineSource source_;
   GptqPacker packer_;
-  std::vector<RowSourcePtr> packed_;
+  bool streamed_ = false;
 };
 
 }  // namespace

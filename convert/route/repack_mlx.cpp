@@ -46,14 +46,14 @@ class MlxRepackRows final : public RowMaker {
     row_bytes_ = static_cast<std::size_t>(layouts::mlx_row_bytes(repack_.bits, source_.target().columns));
     groups_ = static_cast<std::size_t>(source_.target().columns / repack_.groups.width);
     element_ = static_cast<std::size_t>(bits(repack_.dtype)) / 8;
-    packed_ = packed_pieces(source_, repack_.bits);
+    streamed_ = has_streams(source_, repack_.bits);
   }
 
   std::int64_t band_rows() const override {
     return rows_within(kBandCodes, source_.target().columns, source_.target().rows);
   }
 
-  bool is_packed() const override { return !packed_.empty(); }
+  bool is_packed() const override { return streamed_; }
 
   void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss&) const override {
     const std::size_t parameter_row = groups_ * element_;
@@ -68,11 +68,12 @@ class MlxRepackRows final : public RowMaker {
       store_floats(repack_.dtype, scales, out[1].subspan(at * parameter_row, parameter_row));
       store_floats(repack_.dtype, biases, out[2].subspan(at * parameter_row, parameter_row));
     };
-    const auto take = [&](const RowSource& stream, RowRange run, std::size_t at) {
-      stream.read(run, out[0].subspan(at * row_bytes_, static_cast<std::size_t>(run.size()) * row_bytes_));
-    };
-    if (is_packed())
-      return for_each_packed_row(source_, packed_, repack_.groups, rows, scratch, take, store_parameters);
+    if (streamed_) {
+      const auto take = [&](std::size_t at, std::size_t count) {
+        return out[0].subspan(at * row_bytes_, count * row_bytes_);
+      };
+      return for_each_streamed_row(source_, repack_.groups, rows, scratch, take, store_parameters);
+    }
     for_each_affine_row(source_, repack_.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
       layouts::pack_mlx_rows(repack_.bits, 1, source_.target().columns, row.codes,
                              out[0].subspan(at * row_bytes_, row_bytes_));
@@ -88,7 +89,7 @@ class MlxRepackRows final : public RowMaker {
  private:
   AffineSource source_;
   MlxRepack repack_;
-  std::vector<RowSourcePtr> packed_;
+  bool streamed_ = false;
   std::size_t row_bytes_ = 0;
   std::size_t groups_ = 0;
   std::size_t element_ = 0;

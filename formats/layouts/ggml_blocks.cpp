@@ -5,6 +5,7 @@
 #include "base/bits.h"
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/vector16.h"
 #include "formats/layouts/extent.h"
 
 namespace regauge::layouts {
@@ -42,6 +43,11 @@ const BlockShape& shape_of(BlockType type) {
   throw_unknown(type);
 }
 
+const BlockShape& stream_shape_of(BlockType type) {
+  if (!block_takes_stream(type)) throw_unknown(type);
+  return shape_of(type);
+}
+
 // 8 codes at a time, as a u64: first code in the lowest byte.
 std::uint64_t load_codes(const std::uint8_t* codes) noexcept {
   std::uint64_t eight = 0;
@@ -70,6 +76,25 @@ void unpack_nibbles(const std::byte* in, std::uint8_t* codes) noexcept {
     store_codes(codes + j, pairs & kLowNibbles);
     store_codes(codes + kHalf + j, (pairs >> 4) & kLowNibbles);
   }
+}
+
+/// The 32 codes of a run in 16 bytes of the bit stream, two neighbours in a byte, and as above.
+void stream_to_nibbles(const std::byte* stream, std::byte* out) noexcept {
+  const auto pairs = load16<Bytes16>(stream);
+  const Bytes16 even = pairs & 0x0F;
+  const Bytes16 odd = pairs >> 4;
+  const Bytes16 low = __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const Bytes16 high = __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  store16(out, low | high << 4);
+}
+
+void nibbles_to_stream(const std::byte* in, std::byte* stream) noexcept {
+  const auto halves = load16<Bytes16>(in);
+  const Bytes16 low = halves & 0x0F;
+  const Bytes16 high = halves >> 4;
+  const Bytes16 even = __builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const Bytes16 odd = __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  store16(stream, even | odd << 4);
 }
 
 void pack_codes(CodeOrder order, const std::uint8_t* codes, std::byte* out) noexcept {
@@ -175,6 +200,30 @@ void unpack_blocks_row(BlockType type, std::span<const std::byte> blocks, std::s
     }
     unpack_codes(shape.order, block, codes.data() + i * elements);
   }
+}
+
+bool block_takes_stream(BlockType type) noexcept { return type == BlockType::q4_0 || type == BlockType::q4_1; }
+
+void pack_block_stream(BlockType type, std::span<const std::byte> stream, std::span<const std::uint16_t> d_bits,
+                       std::span<const std::uint16_t> m_bits, std::span<std::byte> out) {
+  const BlockShape& shape = stream_shape_of(type);
+  const std::size_t blocks = require_row(shape, 2 * stream.size(), d_bits.size(), m_bits.size(), out.size());
+  const auto bytes = static_cast<std::size_t>(block_bytes(type));
+  for (std::size_t i = 0; i < blocks; ++i) {
+    std::byte* block = out.data() + i * bytes;
+    store_le(block, d_bits[i]);
+    if (shape.has_minimum) store_le(block + 2, m_bits[i]);
+    stream_to_nibbles(stream.data() + 16 * i, block + (shape.has_minimum ? 4 : 2));
+  }
+}
+
+void unpack_block_stream(BlockType type, std::span<const std::byte> blocks, std::span<std::byte> stream) {
+  const BlockShape& shape = stream_shape_of(type);
+  const std::size_t count = 2 * stream.size() / static_cast<std::size_t>(block_elements(type));
+  require_row(shape, 2 * stream.size(), count, shape.has_minimum ? count : 0, blocks.size());
+  const auto bytes = static_cast<std::size_t>(block_bytes(type));
+  const std::size_t head = shape.has_minimum ? 4 : 2;
+  for (std::size_t i = 0; i < count; ++i) nibbles_to_stream(blocks.data() + i * bytes + head, stream.data() + 16 * i);
 }
 
 void unpack_block_scales(BlockType type, std::span<const std::byte> blocks, std::span<std::uint16_t> d_bits,

@@ -29,6 +29,17 @@ void pack_blocks_row(BlockType type, std::span<const std::uint8_t> codes, std::s
 void unpack_blocks_row(BlockType type, std::span<const std::byte> blocks, std::span<std::uint8_t> codes,
                        std::span<std::uint16_t> d_bits, std::span<std::uint16_t> m_bits);
 
+/// Whether codes of this type go as a whole from a bit stream of their width into a block and back: q4_0 and q4_1.
+bool block_takes_stream(BlockType type) noexcept;
+
+/// pack_blocks_row with the codes as one LSB-first bit stream (base/bits.h) of 4 bits. Throws as that, and Error{invalid}
+/// unless block_takes_stream().
+void pack_block_stream(BlockType type, std::span<const std::byte> stream, std::span<const std::uint16_t> d_bits,
+                       std::span<const std::uint16_t> m_bits, std::span<std::byte> out);
+
+/// Only the codes of what pack_block_stream makes, as the stream that they were.
+void unpack_block_stream(BlockType type, std::span<const std::byte> blocks, std::span<std::byte> stream);
+
 /// Only the scales (and minima) of what unpack_blocks_row takes apart.
 void unpack_block_scales(BlockType type, std::span<const std::byte> blocks, std::span<std::uint16_t> d_bits,
                          std::span<std::uint16_t> m_bits);

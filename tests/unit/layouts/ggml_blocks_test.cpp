@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include "base/bits.h"
 #include "tests/unit/layouts/words.h"
 
 namespace regauge::layouts {
@@ -122,6 +123,36 @@ TEST(GgmlBlocks, EveryBitOfRandomBlocksIsInOnePiece) {
     EXPECT_EQ(d_alone, d);
     EXPECT_EQ(m_alone, m);
   }
+}
+
+TEST(GgmlBlocks, StreamsAreTheCodesPackedTogether) {
+  Rng random(3);
+  for (const BlockType type : {BlockType::q4_0, BlockType::q4_1}) {
+    SCOPED_TRACE(name(type));
+    const std::size_t blocks = 37;
+    const Bytes bytes = random_bytes(random, blocks * bytes_of(type));
+    Codes codes = unwritten_codes(blocks * elements_of(type));
+    Scales d(blocks);
+    Scales m(block_has_minimum(type) ? blocks : 0);
+    unpack_blocks_row(type, bytes, codes, d, m);
+    Bytes expected(codes.size() / 2);
+    pack_bits(codes, 4, expected);
+    Bytes stream = unwritten(expected.size());
+    unpack_block_stream(type, bytes, stream);
+    EXPECT_EQ(stream, expected);
+    Bytes back = unwritten(bytes.size());
+    pack_block_stream(type, stream, d, m, back);
+    EXPECT_EQ(back, bytes);
+    EXPECT_EQ(error_code_of([&] { pack_block_stream(type, std::span(stream).first(32), d, m, back); }),
+              ErrorCode::internal);
+    EXPECT_EQ(error_code_of([&] { unpack_block_stream(type, bytes, std::span(stream).first(16)); }),
+              ErrorCode::internal);
+  }
+  Bytes bytes(34);
+  Bytes stream(16);
+  EXPECT_FALSE(block_takes_stream(BlockType::q8_0));
+  EXPECT_EQ(error_code_of([&] { unpack_block_stream(BlockType::q8_0, bytes, stream); }), ErrorCode::invalid);
+  EXPECT_EQ(error_code_of([&] { pack_block_stream(BlockType::q5_0, stream, {}, {}, bytes); }), ErrorCode::invalid);
 }
 
 TEST(GgmlBlocks, EveryBitOfRandomFp4BlocksIsInOnePiece) {
