@@ -87,6 +87,10 @@ Cost cost_of(const Step& step, const Target& target, bool verify) {
   if (verify) row += out_row + 8 * columns;
   row = std::max(row, static_cast<std::uint64_t>(std::max<std::int64_t>(step.maker->bytes_per_row(), 0)));
   cost.per_row = row + out_row;
+  if (const std::int64_t tile = step.maker->tile_rows(); tile != 0 && !verify) {
+    cost.fixed += static_cast<std::uint64_t>(tile) * row;
+    cost.per_row = out_row;
+  }
   // Rows that are read because a word holds them too.
   cost.fixed += 2 * static_cast<std::uint64_t>(quantum - 1) * row;
   return cost;

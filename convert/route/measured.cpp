@@ -13,7 +13,7 @@ namespace regauge {
 namespace {
 
 /// Columns of a row whose squares are summed in f32.
-constexpr std::size_t kChunk = 256;
+constexpr std::size_t kChunk = 1024;
 /// Below this, sums of squares have come near the numbers that f32 rounds more coarsely.
 constexpr float kLeastSum = 1e-30F;
 

@@ -18,6 +18,8 @@ namespace {
 
 // Of f32.
 constexpr std::int64_t kBandBytes = 1 << 20;
+/// Of f32, where a band is made tile by tile: a megabyte and more of what is stored.
+constexpr std::int64_t kTiledBandBytes = 8 << 20;
 /// Of f32: values are walked over half a dozen times, which is quick where they stay in a core's own cache.
 constexpr std::int64_t kTileBytes = 1 << 17;
 
@@ -27,7 +29,7 @@ class Encoder : public RowMaker {
   explicit Encoder(const Target& target)
       : target_(target), source_(make_dense(target, DType::f32)), columns_(static_cast<std::size_t>(target.columns)) {}
 
-  std::int64_t band_rows() const final { return rows_within(kBandBytes, target_.columns * 4, target_.rows); }
+  std::int64_t band_rows() const override { return rows_within(kBandBytes, target_.columns * 4, target_.rows); }
   // Values, once more as they are made, as they are read back, and their steps; codes and parameters.
   std::int64_t bytes_per_row() const final {
     std::int64_t source_bytes = 0;
@@ -74,9 +76,12 @@ class BlockEncoder final : public Encoder {
     }
   }
 
+  std::int64_t band_rows() const override { return rows_within(kTiledBandBytes, target().columns * 4, target().rows); }
+  std::int64_t tile_rows() const override { return rows_within(kTileBytes, target().columns * 4, target().rows); }
+
   void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss& loss) const override {
     const std::size_t row_bytes = out.front().size() / static_cast<std::size_t>(rows.size());
-    const std::int64_t height = rows_within(kTileBytes, target().columns * 4, rows.size());
+    const std::int64_t height = tile_rows();
     for (std::int64_t row = rows.begin; row < rows.end; row += height) {
       const RowRange tile{row, std::min(row + height, rows.end)};
       const std::span<std::byte> part = out.front().subspan(static_cast<std::size_t>(row - rows.begin) * row_bytes,

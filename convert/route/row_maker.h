@@ -76,6 +76,8 @@ class RowMaker {
   /// Working memory in bytes that a row of a band costs make(), where that is more than convert/memory.h assumes of every
   /// route; 0: it is not.
   virtual std::int64_t bytes_per_row() const { return 0; }
+  /// Rows that make() works on at once and holds all this for, where that is fewer than the band's; 0: all of them.
+  virtual std::int64_t tile_rows() const { return 0; }
   /// Whether make() takes codes as RowSource::packed() has them, and never holds one a byte.
   virtual bool is_packed() const { return false; }
   /// Writes what rows [rows.begin, rows.end) of the target make of each array of the step, packed, into the buffer of the
