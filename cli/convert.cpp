@@ -258,7 +258,7 @@ void add_convert(CLI::App& app, Command& chosen) {
       ->check(CLI::IsMember({"data", "announced"}));
   add_threads(*command, arguments->threads);
   command->add_option("--max-memory", arguments->max_memory,
-                      "Most memory to hold, such as 256MiB or 2GB (default: at most 64 MiB a thread)");
+                      "Most memory to hold, such as 256MiB or 2GB (default: at most 80 MiB a thread)");
   command->add_flag("--verify", arguments->verify, "Read everything back and hold it against SRC before DST appears");
   command->add_flag("--resume", arguments->resume, "Go on with what an unfinished run left; start where there is none");
   command->add_flag("--dry-run", arguments->dry_run, "Print the plan and write nothing");

@@ -148,7 +148,7 @@ void add_graft(CLI::App& app, Command& chosen) {
   command->add_flag("--link", arguments->link, "Hard links in place of copies of BASE's files, where there are any");
   add_threads(*command, shared.threads);
   command->add_option("--max-memory", shared.max_memory,
-                      "Most memory to hold, such as 256MiB or 2GB (default: at most 64 MiB a thread)");
+                      "Most memory to hold, such as 256MiB or 2GB (default: at most 80 MiB a thread)");
   command->add_flag("--verify", shared.verify, "Read everything new back and hold it against the donors");
   command->add_flag("--dry-run", shared.dry_run, "Print the plan and write nothing");
   add_json(*command, shared.json);

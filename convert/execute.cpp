@@ -124,7 +124,8 @@ class Execution {
       }
       if (turn) turnstile_.pass();
     } catch (Error& error) {
-      throw error.tensor(step.name);
+      error.tensor(step.name);
+      throw;
     }
   }
 

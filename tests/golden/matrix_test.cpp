@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <ostream>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -98,6 +99,10 @@ struct Direction {
   std::string source;
   std::string home;  // the source's own format
   std::string target;
+
+  friend void PrintTo(const Direction& direction, std::ostream* out) {
+    *out << direction.source << " to " << direction.target;
+  }
 };
 
 class Matrix : public ::testing::TestWithParam<Direction> {};
