@@ -71,7 +71,7 @@ std::string left_out_text(const std::vector<LeftOut>& left_out) {
 std::string duration_text(double seconds) {
   constexpr double kMostSeconds = 1000.0 * 3600;
   if (!(seconds < kMostSeconds)) return "over 1000 h";
-  const auto whole = static_cast<std::uint64_t>(seconds + 0.5);
+  const auto whole = static_cast<std::uint64_t>(std::llround(seconds));
   if (whole < 60) return fmt::format("{} s", whole);
   if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
   return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);

@@ -139,7 +139,8 @@ Recipe parse_recipe(const Json& json, const std::string& file) {
     recipe.allow = losses_from(json, "recipe");
     return recipe;
   } catch (Error& error) {
-    throw error.at(file);
+    error.at(file);
+    throw;
   }
 }
 
