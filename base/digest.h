@@ -20,6 +20,7 @@ struct Digest128 {
   std::uint64_t high = 0;
   std::uint64_t low = 0;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): takes the 0 of a defaulted comparison for a pointer
   auto operator<=>(const Digest128&) const = default;
 };
 

@@ -8,7 +8,7 @@ namespace regauge {
 
 AxisMap AxisMap::identity(std::int64_t size) { return AxisMap({{0, size}}); }
 
-AxisMap::AxisMap(std::vector<Run> runs) {
+AxisMap::AxisMap(const std::vector<Run>& runs) {
   for (const Run& run : runs) {
     if (run.begin < 0 || run.length < 0) throw Error(ErrorCode::internal, "axis map with a negative run");
     if (run.length == 0) continue;

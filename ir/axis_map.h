@@ -19,7 +19,7 @@ class AxisMap {
   /// Output i takes source i, for i in [0, size).
   static AxisMap identity(std::int64_t size);
   /// The runs one after another; neighbours that join are joined. Throws Error{internal} on a negative run.
-  explicit AxisMap(std::vector<Run> runs);
+  explicit AxisMap(const std::vector<Run>& runs);
 
   const std::vector<Run>& runs() const noexcept { return runs_; }
   std::int64_t size() const noexcept { return size_; }

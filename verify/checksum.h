@@ -21,7 +21,7 @@ enum class DigestAlgorithm : std::uint8_t { xxh3_128, xxh64, sha1, sha256, uuid 
 
 /// "xxh3-128", "xxh64", "sha1", "sha256", "uuid"
 std::string_view name(DigestAlgorithm algorithm);
-std::optional<DigestAlgorithm> digest_algorithm_from_name(std::string_view name);
+std::optional<DigestAlgorithm> digest_algorithm_from_name(std::string_view text);
 
 /// Digests in lower-case hexadecimal (a UUID in its own form), by algorithm.
 using DigestTexts = std::map<DigestAlgorithm, std::string>;

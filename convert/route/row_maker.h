@@ -106,7 +106,7 @@ std::vector<RowRun> row_runs(const Target& target, RowRange rows);
 std::optional<AxisMap> source_columns(const TargetPiece& piece);
 
 /// Rows of the source matrix of `piece`, read from a part that holds the same elements in rows of another length.
-void read_part_rows(const TargetPiece& piece, PartId part, RowRange source, std::vector<std::byte>& scratch,
+void read_part_rows(const TargetPiece& piece, PartId id, RowRange source, std::vector<std::byte>& scratch,
                     std::span<std::byte> out);
 
 /// Rows of one part, of which the range need not be aligned to the part's quantum; `scratch` holds the rest of the words.

@@ -53,6 +53,7 @@ namespace run_detail {
 
 template <std::size_t Bytes, std::size_t Elements, void (*Decode)(Block<Bytes>, Values<Elements>) noexcept>
 struct BlockRun {
+  // NOLINTBEGIN(readability-non-const-parameter): written through the span
   static void portable(const std::uint8_t* __restrict blocks, float* __restrict out, std::size_t count) noexcept {
     for (std::size_t i = 0; i < count; ++i, blocks += Bytes, out += Elements) {
       Decode(Block<Bytes>(blocks, Bytes), Values<Elements>(out, Elements));
@@ -68,6 +69,7 @@ struct BlockRun {
     }
   }
 #endif
+  // NOLINTEND(readability-non-const-parameter)
 };
 
 }  // namespace run_detail

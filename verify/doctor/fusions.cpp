@@ -53,6 +53,7 @@ struct FusionGroup {
   std::string after;
   std::string leaves;  ///< "q_proj|k_proj|v_proj"
   std::string type;
+  // NOLINTNEXTLINE(modernize-use-nullptr): takes the 0 of a defaulted comparison for a pointer
   auto operator<=>(const FusionGroup&) const = default;
 };
 
