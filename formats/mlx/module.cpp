@@ -29,8 +29,10 @@ class PackedRows final : public RowSource {
 
  private:
   void read_rows(RowRange range, std::span<std::byte> out) const override {
+    const std::uint64_t at = offset_ + static_cast<std::uint64_t>(range.begin) * packed_bytes_;
+    if (bits_ == 8) return file_->read_at(at, out);  // the words are the codes
     const auto words = thread_scratch(static_cast<std::size_t>(range.size()) * packed_bytes_);
-    file_->read_at(offset_ + static_cast<std::uint64_t>(range.begin) * packed_bytes_, words);
+    file_->read_at(at, words);
     layouts::unpack_mlx_rows(bits_, range.size(), static_cast<std::int64_t>(row_bytes()), words,
                              {reinterpret_cast<std::uint8_t*>(out.data()), out.size()});
   }
