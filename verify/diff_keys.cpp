@@ -28,7 +28,8 @@ void flatten(const Json& json, const std::string& prefix, Keys& keys) {
     keys.emplace(prefix, json.dump(-1, ' ', false, Json::error_handler_t::replace));
     return;
   }
-  for (const auto& [key, value] : json.items()) flatten(value, prefix.empty() ? key : fmt::format("{}.{}", prefix, key), keys);
+  for (const auto& [key, value] : json.items())
+    flatten(value, prefix.empty() ? key : fmt::format("{}.{}", prefix, key), keys);
 }
 
 bool starts_with_any(std::string_view text, std::initializer_list<std::string_view> prefixes) {

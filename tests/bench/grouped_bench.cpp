@@ -96,15 +96,40 @@ void decode_gptq(benchmark::State& state) {
   });
 }
 
+/// In bands of a few rows, as a decoder reads them; of 8 bits the words are the codes.
 void decode_mlx(benchmark::State& state, int bits) {
+  constexpr std::int64_t kBandRows = 16;
+  static_assert(kRows % kBandRows == 0);
   const regauge::Grouped encoding{.bits = bits,
                                   .group = {1, 64},
                                   .scale = DType::bf16,
                                   .offset = regauge::Offset::bias,
                                   .offset_dtype = DType::bf16};
-  decode(state, encoding, [bits](const auto& words, auto& codes) {
-    regauge::layouts::unpack_mlx_rows(bits, kRows, kColumns, words, codes);
-  });
+  constexpr auto kBandCodes = static_cast<std::size_t>(kBandRows * kColumns);
+  const std::size_t band_words = kBandCodes * static_cast<std::size_t>(bits) / 8;
+  const auto words = random_bytes(kCodes * static_cast<std::size_t>(bits) / 8);
+  const auto scales = parameters(static_cast<std::size_t>(kRows * (kColumns / 64)));
+  const std::size_t band_scales = scales.size() / static_cast<std::size_t>(kRows / kBandRows);
+  const auto group_of_column = groups_of(64);
+  std::vector<std::uint8_t> codes(kBandCodes);
+  std::vector<float> out(kCodes);
+  for (auto _ : state) {
+    for (std::size_t band = 0; band < static_cast<std::size_t>(kRows / kBandRows); ++band) {
+      const auto packed = std::span(words).subspan(band * band_words, band_words);
+      if (bits != 8) regauge::layouts::unpack_mlx_rows(bits, kBandRows, kColumns, packed, codes);
+      const std::span<const std::uint8_t> stored(reinterpret_cast<const std::uint8_t*>(packed.data()), packed.size());
+      const auto parameters_of_band = std::span<const std::byte>(scales).subspan(band * band_scales, band_scales);
+      regauge::decode_grouped(encoding, kBandRows, kColumns,
+                              {.codes = bits == 8 ? stored : std::span<const std::uint8_t>(codes),
+                               .scales = parameters_of_band,
+                               .offsets = parameters_of_band,
+                               .group_of_column = group_of_column,
+                               .global_scale = {}},
+                              std::span(out).subspan(band * kBandCodes, kBandCodes));
+    }
+    benchmark::DoNotOptimize(out.data());
+  }
+  count_bytes(state);
 }
 
 void decode_by_ggml(benchmark::State& state, BlockType type) {
