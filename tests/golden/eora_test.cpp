@@ -17,6 +17,7 @@
 #include "models/low_rank.h"
 #include "models/permutations.h"
 #include "tests/support/golden.h"
+#include "tests/support/opened.h"
 #include "verify/diff.h"
 
 // EoRA factors that GPTQModel's own code made: through every format and back their bytes are the ones they were, the adapter
@@ -26,18 +27,10 @@ namespace regauge {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::convert;
 using testing::GoldenFile;
+using testing::Opened;
 using testing::ScratchDir;
-
-struct Opened {
-  std::unique_ptr<Checkpoint> checkpoint;
-  std::unique_ptr<const Architecture> architecture;
-
-  explicit Opened(const fs::path& path)
-      : checkpoint(std::make_unique<Checkpoint>(open_checkpoint(path))), architecture(recognise(*checkpoint)) {}
-  OpenedPath path() const { return {checkpoint.get(), architecture.get()}; }
-  void attach(const fs::path& adapter) { attach_adapter(*checkpoint, *architecture, open_checkpoint(adapter)); }
-};
 
 ConvertOptions to(const std::string& format) {
   ConvertOptions options;
@@ -45,11 +38,6 @@ ConvertOptions to(const std::string& format) {
   options.allow_dense = true;
   options.directory = true;
   return options;
-}
-
-Report convert(const Opened& source, const fs::path& target, const ConvertOptions& options) {
-  const Plan plan = plan_conversion(*source.checkpoint, source.architecture.get(), target, options);
-  return execute(plan, *source.checkpoint, options);
 }
 
 using Arrays = std::map<std::string, std::vector<std::byte>>;

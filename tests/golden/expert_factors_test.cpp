@@ -18,6 +18,7 @@
 #include "models/low_rank.h"
 #include "tests/support/golden.h"
 #include "tests/support/made_adapter.h"
+#include "tests/support/opened.h"
 #include "tests/support/rewrite.h"
 #include "verify/diff.h"
 
@@ -29,25 +30,15 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::Bytes;
+using testing::convert;
 using testing::GoldenFile;
 using testing::MadeAdapter;
+using testing::Opened;
 using testing::ScratchDir;
 
 constexpr const char* kTiny = "qwen35_tiny_moe/hf";
 const std::vector<std::int64_t> kEqual(8, 8);
 const std::vector<std::int64_t> kMixed{8, 0, 4, 8, 2, 8, 1, 3};
-
-struct Opened {
-  std::unique_ptr<Checkpoint> checkpoint;
-  std::unique_ptr<const Architecture> architecture;
-
-  explicit Opened(const fs::path& path)
-      : checkpoint(std::make_unique<Checkpoint>(open_checkpoint(path))), architecture(recognise(*checkpoint)) {}
-  Opened(const fs::path& path, const fs::path& adapter) : Opened(path) {
-    attach_adapter(*checkpoint, *architecture, open_checkpoint(adapter));
-  }
-  OpenedPath path() const { return {checkpoint.get(), architecture.get()}; }
-};
 
 ConvertOptions to(const std::string& format) {
   ConvertOptions options;
@@ -55,11 +46,6 @@ ConvertOptions to(const std::string& format) {
   options.directory = true;
   options.drop_vision = true;
   return options;
-}
-
-Report convert(const Opened& source, const fs::path& target, const ConvertOptions& options) {
-  const Plan plan = plan_conversion(*source.checkpoint, source.architecture.get(), target, options);
-  return execute(plan, *source.checkpoint, options);
 }
 
 /// A folder with a made adapter in it.

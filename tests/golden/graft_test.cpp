@@ -15,6 +15,7 @@
 #include "formats/format.h"
 #include "models/architecture.h"
 #include "tests/support/golden.h"
+#include "tests/support/opened.h"
 #include "verify/diff.h"
 #include "verify/sound.h"
 
@@ -25,17 +26,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::GoldenFile;
+using testing::Opened;
 using testing::ScratchDir;
-
-struct Opened {
-  std::unique_ptr<Checkpoint> checkpoint;
-  std::unique_ptr<const Architecture> architecture;
-
-  explicit Opened(const fs::path& path, const OpenOptions& options = {})
-      : checkpoint(std::make_unique<Checkpoint>(open_checkpoint(path, options))),
-        architecture(recognise(*checkpoint)) {}
-  OpenedPath path() const { return {checkpoint.get(), architecture.get(), std::nullopt}; }
-};
 
 Report graft(const Opened& base, const Opened* mtp, const Opened* vision, const fs::path& target, bool eora = false) {
   GraftRequest request{base.path(), std::nullopt, std::nullopt, eora};

@@ -12,6 +12,7 @@
 #include "formats/format.h"
 #include "models/architecture.h"
 #include "tests/support/golden.h"
+#include "tests/support/opened.h"
 #include "verify/compare.h"
 #include "verify/effective.h"
 
@@ -22,16 +23,8 @@ namespace regauge {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::Opened;
 using testing::ScratchDir;
-
-struct Opened {
-  std::unique_ptr<Checkpoint> checkpoint;
-  std::unique_ptr<const Architecture> architecture;
-
-  explicit Opened(const fs::path& path)
-      : checkpoint(std::make_unique<Checkpoint>(open_checkpoint(path))), architecture(recognise(*checkpoint)) {}
-  OpenedPath path() const { return {checkpoint.get(), architecture.get()}; }
-};
 
 std::vector<OpenedPath> paths_of(const std::vector<Opened>& opened) {
   std::vector<OpenedPath> paths;

@@ -14,6 +14,7 @@
 #include "models/architecture.h"
 #include "tests/support/golden.h"
 #include "tests/support/moe_model.h"
+#include "tests/support/opened.h"
 #include "tests/support/rewrite.h"
 
 // Models with the heads and experts of the published mixtures and little else: where every expert's numbers lie in a stack
@@ -24,18 +25,12 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::Bytes;
+using testing::convert;
 using testing::MoeModel;
 using testing::MoeSizes;
 using testing::MoeStorage;
+using testing::Opened;
 using testing::ScratchDir;
-
-struct Opened {
-  std::unique_ptr<Checkpoint> checkpoint;
-  std::unique_ptr<const Architecture> architecture;
-
-  explicit Opened(const fs::path& path)
-      : checkpoint(std::make_unique<Checkpoint>(open_checkpoint(path))), architecture(recognise(*checkpoint)) {}
-};
 
 ConvertOptions to(const std::string& format) {
   ConvertOptions options;
@@ -43,11 +38,6 @@ ConvertOptions to(const std::string& format) {
   options.directory = true;
   options.require = Fidelity::values;
   return options;
-}
-
-void convert(const Opened& source, const fs::path& target, const ConvertOptions& options) {
-  const Plan plan = plan_conversion(*source.checkpoint, source.architecture.get(), target, options);
-  execute(plan, *source.checkpoint, options);
 }
 
 Opened write(const fs::path& folder, const MoeModel& model) {

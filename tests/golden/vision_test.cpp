@@ -14,6 +14,7 @@
 #include "formats/format.h"
 #include "models/architecture.h"
 #include "tests/support/golden.h"
+#include "tests/support/opened.h"
 #include "tests/support/patch.h"
 
 // The vision tower from every kind of source into a GGUF of its own and back, held against the file that llama.cpp's
@@ -25,21 +26,13 @@ namespace {
 namespace fs = std::filesystem;
 using testing::Bytes;
 using testing::GgufPatch;
+using testing::Opened;
 using testing::SafetensorsPatch;
 using testing::ScratchDir;
 
 const std::string kFamily = "qwen35_family/";
 const std::string kHfPrefix = "model.visual.";
 const std::string kPatchKernel = "patch_embed.proj.weight";
-
-struct Opened {
-  std::unique_ptr<Checkpoint> checkpoint;
-  std::unique_ptr<const Architecture> architecture;
-
-  explicit Opened(const fs::path& path)
-      : checkpoint(std::make_unique<Checkpoint>(open_checkpoint(path))), architecture(recognise(*checkpoint)) {}
-  OpenedPath path() const { return {checkpoint.get(), architecture.get()}; }
-};
 
 void convert(const std::vector<fs::path>& sources, const fs::path& target, const std::string& format) {
   std::vector<Opened> opened;

@@ -14,6 +14,7 @@
 #include "formats/format.h"
 #include "models/architecture.h"
 #include "tests/support/golden.h"
+#include "tests/support/opened.h"
 #include "tests/support/patch.h"
 
 // Models of odd sizes in which every number says where it comes from, taken to GGUF and MLX and back: each rule of each
@@ -23,6 +24,7 @@ namespace regauge {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::Opened;
 using testing::ScratchDir;
 using Array = testing::SafetensorsPatch::Array;
 using Json = nlohmann::ordered_json;
@@ -187,15 +189,6 @@ class Model {
   std::size_t next_ = 0;
   std::map<std::string, Numbers> numbers_;
   std::map<std::string, std::vector<std::int64_t>> shapes_;
-};
-
-struct Opened {
-  std::unique_ptr<Checkpoint> checkpoint;
-  std::unique_ptr<const Architecture> architecture;
-
-  explicit Opened(const fs::path& path)
-      : checkpoint(std::make_unique<Checkpoint>(open_checkpoint(path))), architecture(recognise(*checkpoint)) {}
-  OpenedPath path() const { return {checkpoint.get(), architecture.get()}; }
 };
 
 void convert(const std::vector<Opened>& sources, const fs::path& target, const std::string& format) {
