@@ -31,15 +31,8 @@ using Block = std::span<std::uint8_t, Bytes>;
 
 inline void put_u16(std::uint8_t* bytes, std::uint16_t value) noexcept { std::memcpy(bytes, &value, sizeof value); }
 
-/// Rounds to a half. What stays a normal half is rounded right here, without a branch but this one.
-inline void put_f16(std::uint8_t* bytes, float value) noexcept {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t size = bits & 0x7FFFFFFFU;
-  if (size < 0x38800000U || size >= 0x477FE000U) return put_u16(bytes, f32_to_f16(value));
-  // To nearest even: the exponent is rebiased from 127 to 15 and a carry out of the mantissa raises it.
-  const std::uint32_t rounded = size + 0xFFFU + ((size >> 13U) & 1U) - (112U << 23U);
-  put_u16(bytes, static_cast<std::uint16_t>((bits >> 16U & 0x8000U) | rounded >> 13U));
-}
+/// Rounds to a half.
+inline void put_f16(std::uint8_t* bytes, float value) noexcept { put_u16(bytes, f32_to_f16(value)); }
 
 /// Codes of two runs to `Bytes` bytes, the first run in the low nibbles; what a code has above four bits is left out.
 template <std::size_t Bytes>

@@ -30,13 +30,8 @@ T field(std::span<const std::uint8_t> block, std::size_t offset) noexcept {
   return load_le<T>(std::as_bytes(block).data() + offset);
 }
 
-/// f16_to_f32 with the way of nearly all scales, which are normal halves, right here.
 inline float f16_field(std::span<const std::uint8_t> block, std::size_t offset) noexcept {
-  const auto bits = field<std::uint16_t>(block, offset);
-  const std::uint32_t size = bits & 0x7FFFU;
-  if (size < 0x0400U || size >= 0x7C00U) return f16_to_f32(bits);
-  // The exponent goes from a bias of 15 to one of 127.
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits & 0x8000U) << 16U | ((size << 13U) + (112U << 23U)));
+  return f16_to_f32(field<std::uint16_t>(block, offset));
 }
 
 /// Decodes `count` blocks that follow one another.
