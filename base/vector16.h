@@ -8,7 +8,6 @@ namespace regauge {
 
 // Vectors of 16 bytes, which every 64-bit CPU has, as GCC and clang spell them on any of them.
 using Bytes16 = std::uint8_t __attribute__((vector_size(16)));
-using Pairs8 = std::uint16_t __attribute__((vector_size(16)));
 using Words4 = std::uint32_t __attribute__((vector_size(16)));
 
 /// From any address.
@@ -22,6 +21,32 @@ Vector load16(const void* from) noexcept {
 template <typename Vector>
 void store16(void* to, Vector vector) noexcept {
   std::memcpy(to, &vector, sizeof vector);
+}
+
+/// 32 codes of 4 bits, one a byte.
+struct Nibbles32 {
+  Bytes16 first;   ///< codes 0 to 15
+  Bytes16 second;  ///< codes 16 to 31
+};
+
+/// Takes the codes out of the bit stream that base/bits.h defines, two neighbours in a byte.
+inline Nibbles32 spread_nibbles(Bytes16 stream) noexcept {
+  const Bytes16 even = stream & 0x0F;
+  const Bytes16 odd = stream >> 4;
+  return {__builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+          __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
+}
+
+/// The inverse, of codes that have no bits above the fourth.
+inline Bytes16 gather_nibbles(const Nibbles32& codes) noexcept {
+  using Pairs8 = std::uint16_t __attribute__((vector_size(16)));
+  const auto joined = [](Bytes16 sixteen) {
+    const auto pairs = load16<Pairs8>(&sixteen);
+    const Pairs8 both = pairs | pairs >> 4;
+    return load16<Bytes16>(&both);
+  };
+  return __builtin_shufflevector(joined(codes.first), joined(codes.second), 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22,
+                                 24, 26, 28, 30);
 }
 
 /// Four rows of four words become four columns.

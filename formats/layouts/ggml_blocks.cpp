@@ -78,23 +78,15 @@ void unpack_nibbles(const std::byte* in, std::uint8_t* codes) noexcept {
   }
 }
 
-/// The 32 codes of a run in 16 bytes of the bit stream, two neighbours in a byte, and as above.
+/// The 32 codes of a run in 16 bytes of the bit stream, and as above.
 void stream_to_nibbles(const std::byte* stream, std::byte* out) noexcept {
-  const auto pairs = load16<Bytes16>(stream);
-  const Bytes16 even = pairs & 0x0F;
-  const Bytes16 odd = pairs >> 4;
-  const Bytes16 low = __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-  const Bytes16 high = __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-  store16(out, low | high << 4);
+  const Nibbles32 codes = spread_nibbles(load16<Bytes16>(stream));
+  store16(out, codes.first | codes.second << 4);
 }
 
 void nibbles_to_stream(const std::byte* in, std::byte* stream) noexcept {
   const auto halves = load16<Bytes16>(in);
-  const Bytes16 low = halves & 0x0F;
-  const Bytes16 high = halves >> 4;
-  const Bytes16 even = __builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  const Bytes16 odd = __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-  store16(stream, even | odd << 4);
+  store16(stream, gather_nibbles({halves & 0x0F, halves >> 4}));
 }
 
 void pack_codes(CodeOrder order, const std::uint8_t* codes, std::byte* out) noexcept {

@@ -42,12 +42,9 @@ void unpack_quad(std::int64_t n, std::int64_t k, const std::byte* words, std::ui
     rows[static_cast<std::size_t>(row)] = load16<Words4>(words + row * n * 4);
   transpose_words(rows);
   for (std::int64_t column = 0; column < kQuad; ++column) {
-    const auto pairs = load16<Bytes16>(&rows[static_cast<std::size_t>(column)]);
-    const Bytes16 even = pairs & 0x0F;
-    const Bytes16 odd = pairs >> 4;
-    std::uint8_t* to = codes + column * k;
-    store16(to, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
-    store16(to + 16, __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+    const Nibbles32 block = spread_nibbles(load16<Bytes16>(&rows[static_cast<std::size_t>(column)]));
+    store16(codes + column * k, block.first);
+    store16(codes + column * k + 16, block.second);
   }
 }
 
@@ -56,15 +53,9 @@ Bytes16 pack_quad(std::int64_t n, std::int64_t k, const std::uint8_t* codes, std
   std::array<Words4, 4> columns{};
   Bytes16 seen{};
   for (std::int64_t column = 0; column < kQuad; ++column) {
-    const auto first = load16<Bytes16>(codes + column * k);
-    const auto second = load16<Bytes16>(codes + column * k + 16);
-    seen |= first | second;
-    const auto joined = [](Bytes16 sixteen) {
-      const auto pairs = load16<Pairs8>(&sixteen);
-      return load16<Bytes16>(std::array<Pairs8, 1>{pairs | pairs >> 4}.data());
-    };
-    const Bytes16 packed = __builtin_shufflevector(joined(first), joined(second), 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20,
-                                                   22, 24, 26, 28, 30);
+    const Nibbles32 block{load16<Bytes16>(codes + column * k), load16<Bytes16>(codes + column * k + 16)};
+    seen |= block.first | block.second;
+    const Bytes16 packed = gather_nibbles(block);
     columns[static_cast<std::size_t>(column)] = load16<Words4>(&packed);
   }
   transpose_words(columns);
