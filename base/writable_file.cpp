@@ -74,7 +74,6 @@ void WritableFile::write_at(std::uint64_t offset, std::span<const std::byte> byt
     throw write_error(fd_.get(), path_, bytes.size(), EFBIG).offset(offset);
   }
   const std::uint64_t begin = offset;
-  const std::uint64_t count = bytes.size();
   while (!bytes.empty()) {
     const ssize_t put = retry_interrupted([&] {
       return ::pwrite(fd_.get(), bytes.data(), std::min(bytes.size(), kMaxWriteBytes), static_cast<off_t>(offset));
@@ -83,7 +82,7 @@ void WritableFile::write_at(std::uint64_t offset, std::span<const std::byte> byt
     bytes = bytes.subspan(static_cast<std::size_t>(put));
     offset += static_cast<std::uint64_t>(put);
   }
-  begin_flush(begin, count);
+  begin_flush(begin, offset - begin);
 }
 
 void WritableFile::begin_flush(std::uint64_t offset, std::uint64_t count) noexcept {

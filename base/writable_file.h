@@ -17,8 +17,7 @@ class WritableFile {
  public:
   WritableFile() = default;
   /// Takes over the descriptor of a regular file; `path` is for messages.
-  WritableFile(FileDescriptor fd, std::filesystem::path path)
-      : fd_(std::move(fd)), path_(std::move(path)), waiting_(std::make_unique<std::atomic<std::uint64_t>>(0)) {}
+  WritableFile(FileDescriptor fd, std::filesystem::path path) : fd_(std::move(fd)), path_(std::move(path)) {}
 
   explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
   int fd() const noexcept { return fd_.get(); }
@@ -45,7 +44,8 @@ class WritableFile {
 
   FileDescriptor fd_;
   std::filesystem::path path_;
-  std::unique_ptr<std::atomic<std::uint64_t>> waiting_;  ///< bytes of strips since some began their way to the disk
+  /// Bytes of strips since some began their way to the disk.
+  std::unique_ptr<std::atomic<std::uint64_t>> waiting_ = std::make_unique<std::atomic<std::uint64_t>>(0);
 };
 
 }  // namespace regauge
