@@ -65,7 +65,7 @@ void count_bytes(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(kCodes * sizeof(float)));
 }
 
-/// `unpack` makes the codes, from a band of packed words.
+/// `unpack` gives the codes of a band of packed words, as the buffer filled with them or as the words that they are.
 template <typename Unpack>
 void decode(benchmark::State& state, const regauge::Grouped& encoding, Unpack unpack) {
   const auto groups = static_cast<std::size_t>(kRows * (kColumns / encoding.group.cols));
@@ -76,9 +76,8 @@ void decode(benchmark::State& state, const regauge::Grouped& encoding, Unpack un
   std::vector<std::uint8_t> codes(kCodes);
   std::vector<float> out(kCodes);
   for (auto _ : state) {
-    unpack(words, codes);
     regauge::decode_grouped(encoding, kRows, kColumns,
-                            {.codes = codes,
+                            {.codes = unpack(words, codes),
                              .scales = scales,
                              .offsets = encoding.offset == regauge::Offset::bias ? scales : zeros,
                              .group_of_column = group_of_column,
@@ -93,43 +92,21 @@ void decode_gptq(benchmark::State& state) {
   const regauge::Grouped encoding{.bits = 4, .group = {1, 128}, .offset = regauge::Offset::zero_point};
   decode(state, encoding, [](const auto& words, auto& codes) {
     regauge::layouts::unpack_gptq_columns({.bits = 4}, kRows, kColumns, words, codes);
+    return std::span<const std::uint8_t>(codes);
   });
 }
 
-/// In bands of a few rows, as a decoder reads them; of 8 bits the words are the codes.
 void decode_mlx(benchmark::State& state, int bits) {
-  constexpr std::int64_t kBandRows = 16;
-  static_assert(kRows % kBandRows == 0);
   const regauge::Grouped encoding{.bits = bits,
                                   .group = {1, 64},
                                   .scale = DType::bf16,
                                   .offset = regauge::Offset::bias,
                                   .offset_dtype = DType::bf16};
-  constexpr auto kBandCodes = static_cast<std::size_t>(kBandRows * kColumns);
-  const std::size_t band_words = kBandCodes * static_cast<std::size_t>(bits) / 8;
-  const auto words = random_bytes(kCodes * static_cast<std::size_t>(bits) / 8);
-  const auto scales = parameters(static_cast<std::size_t>(kRows * (kColumns / 64)));
-  const std::size_t band_scales = scales.size() / static_cast<std::size_t>(kRows / kBandRows);
-  const auto group_of_column = groups_of(64);
-  std::vector<std::uint8_t> codes(kBandCodes);
-  std::vector<float> out(kCodes);
-  for (auto _ : state) {
-    for (std::size_t band = 0; band < static_cast<std::size_t>(kRows / kBandRows); ++band) {
-      const auto packed = std::span(words).subspan(band * band_words, band_words);
-      if (bits != 8) regauge::layouts::unpack_mlx_rows(bits, kBandRows, kColumns, packed, codes);
-      const std::span<const std::uint8_t> stored(reinterpret_cast<const std::uint8_t*>(packed.data()), packed.size());
-      const auto parameters_of_band = std::span<const std::byte>(scales).subspan(band * band_scales, band_scales);
-      regauge::decode_grouped(encoding, kBandRows, kColumns,
-                              {.codes = bits == 8 ? stored : std::span<const std::uint8_t>(codes),
-                               .scales = parameters_of_band,
-                               .offsets = parameters_of_band,
-                               .group_of_column = group_of_column,
-                               .global_scale = {}},
-                              std::span(out).subspan(band * kBandCodes, kBandCodes));
-    }
-    benchmark::DoNotOptimize(out.data());
-  }
-  count_bytes(state);
+  decode(state, encoding, [bits](const auto& words, auto& codes) {
+    if (bits == 8) return std::span(reinterpret_cast<const std::uint8_t*>(words.data()), words.size());
+    regauge::layouts::unpack_mlx_rows(bits, kRows, kColumns, words, codes);
+    return std::span<const std::uint8_t>(codes);
+  });
 }
 
 void decode_by_ggml(benchmark::State& state, BlockType type) {
