@@ -30,7 +30,7 @@ struct Worker {
   };
   std::vector<Kind> kinds;
 
-  /// Lets everything go when what is held and what the step takes may be more than `limit`, or less of the same kind was held.
+  /// Lets everything go when what is held and what the step takes may be more than `limit`, or the kind needs more now.
   void make_room(const Step& step, std::uint64_t bytes, std::uint64_t limit) {
     const auto same = [&](const Kind& k) {
       return k.route == step.route && k.from == step.source_encoding && k.to == step.encoding;

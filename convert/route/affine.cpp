@@ -114,14 +114,14 @@ bool AffineTensor::has_stream() const {
 
 void AffineTensor::read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
   if (blocked_) {
-    read_blocks(rows, band, raw, Want::parameters);
+    read_blocks(rows, band, raw, false);
   } else {
     read_scales(rows, band, raw);
   }
 }
 
 void AffineTensor::read(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
-  if (blocked_) return read_blocks(rows, band, raw, Want::codes);
+  if (blocked_) return read_blocks(rows, band, raw, true);
   band.codes.resize(static_cast<std::size_t>(rows.size() * columns_));
   read_aligned(*tensor_->part(PartId::codes).rows, rows, raw, std::as_writable_bytes(std::span(band.codes)));
   read_scales(rows, band, raw);
@@ -130,7 +130,7 @@ void AffineTensor::read(RowRange rows, AffineBand& band, std::vector<std::byte>&
 void AffineTensor::read_stream(RowRange rows, AffineBand& band, std::vector<std::byte>& raw,
                                std::span<std::byte> stream) const {
   if (blocked_) {
-    read_blocks(rows, band, raw, Want::parameters);
+    read_blocks(rows, band, raw, false);
     return layouts::unpack_block_stream(std::get<Blocked>(tensor_->encoding).type, raw, stream);
   }
   packed_->read(rows, stream);
@@ -164,8 +164,7 @@ void AffineTensor::read_scales(RowRange rows, AffineBand& band, std::vector<std:
   }
 }
 
-void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, Want want) const {
-  const bool with_codes = want == Want::codes;
+void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes) const {
   const BlockType type = std::get<Blocked>(tensor_->encoding).type;
   const RowSource& source = *tensor_->part(PartId::blocks).rows;
   raw.resize(static_cast<std::size_t>(rows.size()) * source.row_bytes());

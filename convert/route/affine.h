@@ -60,9 +60,8 @@ class AffineTensor {
   void read_stream(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, std::span<std::byte> stream) const;
 
  private:
-  enum class Want : std::uint8_t { parameters, codes };
   /// Leaves the blocks in `raw`.
-  void read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, Want want) const;
+  void read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes) const;
   void read_scales(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
 
   const Tensor* tensor_ = nullptr;

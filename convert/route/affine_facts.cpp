@@ -48,36 +48,21 @@ class GroupLook {
 
   /// Groups with zero points.
   void add(std::span<const float> scales, std::span<const std::uint8_t> zeros) {
-    for (std::size_t at = 0; at < scales.size(); at += kRun) {
-      const std::size_t count = std::min(kRun, scales.size() - at);
-      Run run{};
-      for (std::size_t i = 0; i < kRun; ++i) {
-        // The last is repeated, which changes nothing.
-        const std::size_t from = at + std::min(i, count - 1);
-        run.scales[i] = scales[from];
-        run.offsets[i] = -scales[from] * static_cast<float>(zeros[from]);
-        lowest_[i] = std::min(lowest_[i], static_cast<double>(zeros[from]));
-        highest_[i] = std::max(highest_[i], static_cast<double>(zeros[from]));
-      }
-      look_at(run);
-    }
-    seen_ = seen_ || !scales.empty();
+    for_each_run(
+        scales,
+        [&](std::size_t i, std::size_t from, Run& run) {
+          run.offsets[i] = -scales[from] * static_cast<float>(zeros[from]);
+          lowest_[i] = std::min(lowest_[i], static_cast<double>(zeros[from]));
+          highest_[i] = std::max(highest_[i], static_cast<double>(zeros[from]));
+        },
+        [](const Run&) {});
   }
 
   /// Groups with biases.
   void add(std::span<const float> scales, std::span<const float> biases) {
-    for (std::size_t at = 0; at < scales.size(); at += kRun) {
-      const std::size_t count = std::min(kRun, scales.size() - at);
-      Run run{};
-      for (std::size_t i = 0; i < kRun; ++i) {
-        const std::size_t from = at + std::min(i, count - 1);
-        run.scales[i] = scales[from];
-        run.offsets[i] = biases[from];
-      }
-      look_at(run);
-      look_for_zeros(run);
-    }
-    seen_ = seen_ || !scales.empty();
+    for_each_run(
+        scales, [&](std::size_t i, std::size_t from, Run& run) { run.offsets[i] = biases[from]; },
+        [this](const Run& run) { look_for_zeros(run); });
   }
 
   void put_into(AffineFacts& facts) const {
@@ -94,7 +79,6 @@ class GroupLook {
     const IntRange zeros{static_cast<std::int64_t>(*std::ranges::min_element(lowest_)),
                          static_cast<std::int64_t>(*std::ranges::max_element(highest_))};
     facts.zeros.include(zeros);
-    facts.nearest_zeros.include(zeros);
   }
 
  private:
@@ -113,6 +97,24 @@ class GroupLook {
     kTooLarge = 32,  // beyond F16 even when rounded
     kNoZero = 64,
   };
+
+  /// Calls fill(place, group, run) for sixteen groups at a time, then looks at them; the last one fills up what is missing,
+  /// which changes nothing.
+  template <typename Fill, typename Look>
+  void for_each_run(std::span<const float> scales, Fill fill, Look look) {
+    for (std::size_t at = 0; at < scales.size(); at += kRun) {
+      const std::size_t last = std::min(kRun, scales.size() - at) - 1;
+      Run run{};
+      for (std::size_t i = 0; i < kRun; ++i) {
+        const std::size_t from = at + std::min(i, last);
+        run.scales[i] = scales[from];
+        fill(i, from, run);
+      }
+      look_at(run);
+      look(run);
+    }
+    seen_ = seen_ || !scales.empty();
+  }
 
   static std::uint32_t magnitude(float value) { return std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFU; }
   static std::uint32_t flag(bool is, Fault fault) { return is ? fault : 0U; }

@@ -43,8 +43,7 @@ struct AffineFacts {
   bool biases_fit_f16 = true;   ///< of -zero * scale where zeros are given
   bool biases_fit_bf16 = true;
   bool rounded_biases_fit_f16 = true;  ///< scales and biases stay finite when rounded to f16
-  IntRange zeros;                      ///< whole zero points, where they exist
-  IntRange nearest_zeros;              ///< the whole numbers nearest to -bias / scale
+  IntRange zeros;                      ///< zero points, or the whole numbers nearest to -bias / scale
   DType widest = DType::f16;           ///< the dtype that holds the parameters of every piece
   std::int64_t own_width = 0;          ///< group width of the sources in target order, when all have the same; else 0
   bool blocked = false;                ///< some source is ggml blocks, which repeat the scale of a larger group

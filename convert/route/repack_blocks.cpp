@@ -66,7 +66,7 @@ class Planner {
     if (type.type == BlockType::q2_0) return facts_.bits <= 2 && facts_.zeros.within(1, 2);
     if (within_bounds(type)) return true;
     // Every difference lies within the type's reach although the extremes of codes and zero points would not.
-    const std::int64_t reach = facts_.nearest_zeros.high - facts_.nearest_zeros.low + (1 << facts_.bits);
+    const std::int64_t reach = facts_.zeros.high - facts_.zeros.low + (1 << facts_.bits);
     if (reach > 4 * (std::int64_t{type.high} - type.low + 1)) return false;
     if (!differences_) differences_ = source_.differences();
     return differences_->within(type.low, type.high);
@@ -74,8 +74,7 @@ class Planner {
 
   bool within_bounds(const Candidate& type) const {
     const std::int64_t top = (1 << facts_.bits) - 1;
-    return facts_.nearest_zeros.empty() ||
-           (-facts_.nearest_zeros.high >= type.low && top - facts_.nearest_zeros.low <= type.high);
+    return facts_.zeros.empty() || (-facts_.zeros.high >= type.low && top - facts_.zeros.low <= type.high);
   }
 
   bool codes_stay(const Candidate& type) const {
@@ -177,14 +176,7 @@ class BlockRepackRows final : public RowMaker {
     const std::size_t blocks = row.groups.size();
     const auto width = static_cast<std::size_t>(block_elements(type_.type));
     round_parameters(row, scratch);
-    if (type_.has_bias) {
-      layouts::pack_blocks_row(type_.type, row.codes, scratch.d_bits, scratch.m_bits, out);
-      return;
-    }
-    if (type_.type != BlockType::q2_0 && codes_stay(row)) {
-      layouts::pack_blocks_row(type_.type, row.codes, scratch.d_bits, {}, out);
-      return;
-    }
+    if (repack_.codes_stay) return layouts::pack_blocks_row(type_.type, row.codes, scratch.d_bits, scratch.m_bits, out);
     scratch.block_codes.resize(row.codes.size());
     for (std::size_t b = 0; b < blocks; ++b) {
       const std::int64_t zero = row.zero(b);
@@ -201,14 +193,6 @@ class BlockRepackRows final : public RowMaker {
       for (std::size_t i = 0; i < width; ++i) to[i] = static_cast<std::uint8_t>(from[i] + shift);
     }
     layouts::pack_blocks_row(type_.type, scratch.block_codes, scratch.d_bits, {}, out);
-  }
-
-  /// Whether every zero point is the type's own: 4-bit symmetric codes in Q4_0.
-  bool codes_stay(const AffineRow& row) const {
-    for (std::size_t b = 0; b < row.groups.size(); ++b) {
-      if (row.zero(b) != type_.stored_offset) return false;
-    }
-    return true;
   }
 
   AffineSource source_;
