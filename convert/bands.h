@@ -35,10 +35,10 @@ void read_strips(const Writer& writer, std::size_t index, const Strip& strip, st
                  std::span<std::byte> bytes);
 
 /// Makes `buffer` hold `count` elements without ever holding the old and the new ones together; what it held is gone.
-template <typename T>
-void refit(std::vector<T>& buffer, std::size_t count) {
+template <typename Buffer>
+void refit(Buffer& buffer, std::size_t count) {
   if (buffer.capacity() < count) {
-    std::vector<T>().swap(buffer);
+    Buffer().swap(buffer);
     buffer.reserve(count);
   }
   buffer.resize(count);

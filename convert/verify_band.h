@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "convert/bands.h"
+#include "ir/decode/tensor.h"
 
 namespace regauge {
 
@@ -20,8 +21,8 @@ enum class Checked : std::uint8_t {
 /// What one worker needs to check bands, used again from band to band.
 struct CheckBuffers {
   std::vector<std::vector<std::byte>> stored;
-  std::vector<float> found;
-  std::vector<float> expected;
+  BandValues found;
+  BandValues expected;
 };
 
 /// Holds finished bands against their source. Safe from any thread, each with its own buffers.

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "inspect/bands.h"
 #include "ir/decode/dense.h"
+#include "ir/decode/tensor.h"
 
 namespace regauge::inspect {
 namespace {
@@ -37,7 +38,7 @@ struct Tested {
 
 Tested test_part(const Part& part) {
   Tested tested;
-  std::vector<float> values;
+  BandValues values;
   const auto bits_per_element = static_cast<std::size_t>(bits(part.dtype));
   for_each_band(*part.rows, [&](std::span<const std::byte> bytes) {
     values.resize(bytes.size() * 8 / bits_per_element);

@@ -15,6 +15,7 @@
 #include "convert/route/affine_rows.h"
 #include "convert/route/reencode_dense.h"
 #include "convert/workers.h"
+#include "ir/decode/tensor.h"
 #include "verify/wide.h"
 
 namespace regauge {
@@ -108,7 +109,7 @@ Measured measure_wide(std::span<const Wide> a, std::span<const Wide> b) {
 
 struct Side {
   Scratch scratch;
-  std::vector<float> values;
+  BandValues values;
   std::vector<Wide> wide;
   std::vector<std::byte> raw;
 

@@ -65,7 +65,7 @@ struct Tally {
 
 Tally tally_of(const Part& part) {
   Tally tally;
-  std::vector<float> values;
+  BandValues values;
   const auto element_bits = static_cast<std::size_t>(bits(part.dtype));
   inspect::for_each_band(*part.rows, [&](std::span<const std::byte> bytes) {
     values.resize(bytes.size() * 8 / element_bits);
@@ -204,7 +204,7 @@ struct Result {
 /// What one worker uses again.
 struct Buffers {
   Scratch scratch;
-  std::vector<float> values;
+  BandValues values;
   std::vector<Wide> wide;
   std::vector<std::byte> raw;
 };

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "convert/route/reencode_dense.h"
 #include "convert/workers.h"
+#include "ir/decode/tensor.h"
 
 namespace regauge {
 namespace {
@@ -68,7 +69,7 @@ bool has_special(std::span<const float> row) noexcept {
 /// What one worker uses again from band to band.
 struct Buffers {
   Scratch scratch;
-  std::vector<float> values;
+  BandValues values;
   std::vector<Wide> wide;
   std::vector<std::byte> raw;
 };

@@ -37,8 +37,8 @@ struct Loss {
 /// Buffers that one thread uses again from band to band and tensor to tensor: fresh memory is the dearest thing here.
 struct Scratch {
   std::vector<std::byte> raw;
-  std::vector<float> values;
-  std::vector<float> row;
+  BandValues values;
+  BandValues row;
   std::vector<std::uint8_t> codes;
   std::vector<std::uint8_t> row_codes;
   std::vector<std::byte> scales;
@@ -48,8 +48,8 @@ struct Scratch {
   std::vector<std::uint16_t> d_bits;
   std::vector<std::uint16_t> m_bits;
   AffineBand affine;
-  std::vector<float> wanted;
-  std::vector<float> measured;
+  BandValues wanted;
+  BandValues measured;
   std::vector<float> steps;
   std::vector<float> parameters;
 

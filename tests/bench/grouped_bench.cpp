@@ -14,6 +14,7 @@
 #include "formats/layouts/gptq_words.h"
 #include "formats/layouts/mlx_stream.h"
 #include "ir/decode/grouped.h"
+#include "ir/decode/tensor.h"
 #include "tests/support/oracle.h"
 
 namespace {
@@ -22,8 +23,8 @@ using regauge::BlockType;
 using regauge::DType;
 
 constexpr std::int64_t kColumns = 4096;
-constexpr std::int64_t kRows = 256;
-constexpr auto kCodes = static_cast<std::size_t>(kRows * kColumns);  // 4 MiB of f32: one band
+constexpr std::int64_t kRows = 64;
+constexpr auto kCodes = static_cast<std::size_t>(kRows * kColumns);  // 1 MiB of f32, as in decode_bench.cpp
 
 struct Random {
   std::uint32_t state = 1;
@@ -74,7 +75,7 @@ void decode(benchmark::State& state, const regauge::Grouped& encoding, Unpack un
   const auto zeros = std::vector<std::byte>(groups, std::byte{8});
   const auto group_of_column = groups_of(encoding.group.cols);
   std::vector<std::uint8_t> codes(kCodes);
-  std::vector<float> out(kCodes);
+  regauge::BandValues out(kCodes);
   for (auto _ : state) {
     regauge::decode_grouped(encoding, kRows, kColumns,
                             {.codes = unpack(words, codes),
@@ -112,7 +113,7 @@ void decode_mlx(benchmark::State& state, int bits) {
 void decode_by_ggml(benchmark::State& state, BlockType type) {
   const auto blocks = random_bytes(kCodes / static_cast<std::size_t>(regauge::block_elements(type)) *
                                    static_cast<std::size_t>(regauge::block_bytes(type)));
-  std::vector<float> out(kCodes);
+  regauge::BandValues out(kCodes);
   const auto& oracle = *regauge::testing::Oracle::instance();
   for (auto _ : state) {
     oracle.dequantize(type, blocks, out);

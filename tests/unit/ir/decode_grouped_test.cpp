@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdint>
 #include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -93,6 +94,65 @@ TEST(DecodeGrouped, TheProductIsRoundedBeforeTheBiasIsAdded) {
       .bits = 4, .group = {1, 1}, .scale = DType::f32, .offset = Offset::bias, .offset_dtype = DType::f32};
   decode_grouped(encoding, 1, 1, {codes, raw(scales), raw(biases), contiguous(1, 1), {}}, out);
   EXPECT_EQ(out[0], 0x1p-21F);
+}
+
+/// One value after another as the header of decode_grouped defines it.
+float by_definition(const Grouped& encoding, std::uint8_t code, float scale, int zero, float bias) {
+  if (encoding.code == CodeKind::e2m1) return f4_e2m1_to_f32(code) * scale;
+  if (encoding.code == CodeKind::e4m3) return f8_e4m3_to_f32(code, F8Flavour::ocp) * scale;
+  if (encoding.offset == Offset::bias) {
+    const float product = scale * static_cast<float>(code);
+    return product + bias;
+  }
+  return scale * static_cast<float>(static_cast<int>(code) - zero);
+}
+
+TEST(DecodeGrouped, VectorsOfCodesDecodeLikeSingleOnes) {
+  std::mt19937 random(5);
+  const Grouped encodings[] = {
+      {.bits = 8, .group = {}, .scale = DType::f32},
+      {.bits = 5, .group = {}, .scale = DType::f32, .offset = Offset::midpoint},
+      {.bits = 8, .group = {}, .scale = DType::f32, .offset = Offset::zero_point},
+      {.bits = 8, .group = {}, .scale = DType::f32, .offset = Offset::bias, .offset_dtype = DType::f32},
+      {.code = CodeKind::e2m1, .bits = 4, .group = {}, .scale = DType::f32},
+      {.code = CodeKind::e4m3, .bits = 8, .group = {}, .scale = DType::f32},
+  };
+  constexpr std::int32_t kColumns = 331;
+  constexpr std::size_t kGroups = 331;
+  for (const Grouped& encoding : encodings) {
+    for (const std::int32_t width : {1, 3, 8, 9, 16, 31, 32, 64, 100, 331}) {
+      for (std::size_t misaligned = 0; misaligned < 9; ++misaligned) {
+        std::vector<std::uint8_t> codes(kColumns);
+        for (auto& code : codes)
+          code = static_cast<std::uint8_t>(random() % (1U << static_cast<unsigned>(encoding.bits)));
+        std::vector<float> scales(kGroups);
+        std::vector<float> biases(kGroups);
+        std::vector<std::uint8_t> zeros(kGroups);
+        for (std::size_t g = 0; g < kGroups; ++g) {
+          scales[g] = static_cast<float>(static_cast<std::int32_t>(random())) * 0x1p-40F;
+          biases[g] = static_cast<float>(static_cast<std::int32_t>(random())) * 0x1p-36F;
+          zeros[g] = static_cast<std::uint8_t>(random());
+        }
+        const auto groups = contiguous(kColumns, width);
+        std::span<const std::byte> offsets;
+        if (encoding.offset == Offset::zero_point) offsets = raw(zeros);
+        if (encoding.offset == Offset::bias) offsets = raw(biases);
+        std::vector<float> out(kColumns + misaligned);
+        decode_grouped(encoding, 1, kColumns, {codes, raw(scales), offsets, groups, {}},
+                       std::span(out).subspan(misaligned));
+        std::vector<float> expected(misaligned);
+        for (std::size_t k = 0; k < codes.size(); ++k) {
+          const auto g = static_cast<std::size_t>(groups[k]);
+          int zero = 0;
+          if (encoding.offset == Offset::zero_point) zero = zeros[g];
+          if (encoding.offset == Offset::midpoint) zero = 1 << (encoding.bits - 1);
+          expected.push_back(by_definition(encoding, codes[k], scales[g], zero, biases[g]));
+        }
+        ASSERT_EQ(count_bit_differences(expected, out), 0U)
+            << "groups of " << width << ", " << misaligned << " floats on";
+      }
+    }
+  }
 }
 
 TEST(DecodeGrouped, RefusesEncodingsThatNobodyDefined) {
