@@ -34,14 +34,4 @@ void put_strips(Writer& writer, std::size_t index, const Strip& strip, std::span
 void read_strips(const Writer& writer, std::size_t index, const Strip& strip, std::uint64_t from,
                  std::span<std::byte> bytes);
 
-/// Makes `buffer` hold `count` elements without ever holding the old and the new ones together; what it held is gone.
-template <typename Buffer>
-void refit(Buffer& buffer, std::size_t count) {
-  if (buffer.capacity() < count) {
-    Buffer().swap(buffer);
-    buffer.reserve(count);
-  }
-  buffer.resize(count);
-}
-
 }  // namespace regauge

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <optional>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "convert/jobs.h"
 #include "convert/turnstile.h"
@@ -16,8 +17,8 @@ namespace {
 /// Buffers of one worker: what its makers need, one for each array of a step, and what checking needs.
 struct Worker {
   Scratch scratch;
-  std::vector<std::vector<std::byte>> out;
-  std::vector<std::byte> piece;
+  std::vector<Buffer<std::byte>> out;
+  Buffer<std::byte> piece;
   CheckBuffers check;
 
   /// Upper bound of all that, as the sum over the kinds of steps that have used it: each kind fills buffers of its own.
@@ -37,8 +38,14 @@ struct Worker {
     };
     const auto found = std::ranges::find_if(kinds, same);
     if (found != kinds.end() && bytes <= found->bytes) return;
-    // Buffers that grow are there twice for a moment, so those of the same kind go first.
-    if (found != kinds.end() || claimed + bytes > limit) *this = Worker();
+    if (found != kinds.end()) {
+      // Buffers that grow are there twice for a moment, so those of the makers go first.
+      scratch = Scratch();
+      check = CheckBuffers();
+      claimed -= found->bytes;
+      kinds.erase(found);
+    }
+    if (claimed + bytes > limit) *this = Worker();
     claimed += bytes;
     kinds.push_back({step.route, step.source_encoding, step.encoding, bytes});
   }

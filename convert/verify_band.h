@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/buffer.h"
 #include "convert/bands.h"
 #include "ir/decode/tensor.h"
 
@@ -20,9 +21,9 @@ enum class Checked : std::uint8_t {
 
 /// What one worker needs to check bands, used again from band to band.
 struct CheckBuffers {
-  std::vector<std::vector<std::byte>> stored;
-  BandValues found;
-  BandValues expected;
+  std::vector<Buffer<std::byte>> stored;
+  Buffer<float> found;
+  Buffer<float> expected;
 };
 
 /// Holds finished bands against their source. Safe from any thread, each with its own buffers.

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/buffer.h"
 #include "ir/decode/tensor.h"
 #include "ir/rows.h"
 
@@ -43,7 +44,7 @@ void for_each_value_band(const Tensor& tensor, Visitor&& visit) {
   const std::int64_t rows = tensor.shape.rows();
   const std::int64_t columns = tensor.shape.columns();
   const std::int64_t step = band_rows(static_cast<std::size_t>(columns) * sizeof(float), decoder.row_quantum(), 0);
-  BandValues values;
+  Buffer<float> values;
   for (std::int64_t begin = 0; begin < rows; begin += step) {
     const RowRange range{begin, std::min(begin + step, rows)};
     values.resize(static_cast<std::size_t>(range.size() * columns));

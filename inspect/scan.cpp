@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "inspect/bands.h"
 #include "ir/decode/dense.h"
@@ -38,7 +39,7 @@ struct Tested {
 
 Tested test_part(const Part& part) {
   Tested tested;
-  BandValues values;
+  Buffer<float> values;
   const auto bits_per_element = static_cast<std::size_t>(bits(part.dtype));
   for_each_band(*part.rows, [&](std::span<const std::byte> bytes) {
     values.resize(bytes.size() * 8 / bits_per_element);

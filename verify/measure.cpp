@@ -10,6 +10,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "convert/route/affine_facts.h"
 #include "convert/route/affine_rows.h"
@@ -109,7 +110,7 @@ Measured measure_wide(std::span<const Wide> a, std::span<const Wide> b) {
 
 struct Side {
   Scratch scratch;
-  BandValues values;
+  Buffer<float> values;
   std::vector<Wide> wide;
   std::vector<std::byte> raw;
 

@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "convert/route/affine.h"
 #include "convert/workers.h"
@@ -65,7 +66,7 @@ struct Tally {
 
 Tally tally_of(const Part& part) {
   Tally tally;
-  BandValues values;
+  Buffer<float> values;
   const auto element_bits = static_cast<std::size_t>(bits(part.dtype));
   inspect::for_each_band(*part.rows, [&](std::span<const std::byte> bytes) {
     values.resize(bytes.size() * 8 / element_bits);
@@ -204,7 +205,7 @@ struct Result {
 /// What one worker uses again.
 struct Buffers {
   Scratch scratch;
-  BandValues values;
+  Buffer<float> values;
   std::vector<Wide> wide;
   std::vector<std::byte> raw;
 };

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 
+#include "base/buffer.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "convert/route/reencode_dense.h"
@@ -69,7 +70,7 @@ bool has_special(std::span<const float> row) noexcept {
 /// What one worker uses again from band to band.
 struct Buffers {
   Scratch scratch;
-  BandValues values;
+  Buffer<float> values;
   std::vector<Wide> wide;
   std::vector<std::byte> raw;
 };

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "base/buffer.h"
 #include "convert/adapt.h"
 #include "convert/route/affine.h"
 #include "ir/decode/tensor.h"
@@ -37,19 +38,20 @@ struct Loss {
 /// Buffers that one thread uses again from band to band and tensor to tensor: fresh memory is the dearest thing here.
 struct Scratch {
   std::vector<std::byte> raw;
-  BandValues values;
-  BandValues row;
+  Buffer<float> values;
+  Buffer<float> row;
   std::vector<std::uint8_t> codes;
   std::vector<std::uint8_t> row_codes;
   std::vector<std::byte> scales;
   std::vector<std::uint8_t> zeros;
   std::vector<std::uint8_t> block_codes;
   std::vector<std::byte> stream;
+  std::vector<std::byte> unordered;
   std::vector<std::uint16_t> d_bits;
   std::vector<std::uint16_t> m_bits;
   AffineBand affine;
-  BandValues wanted;
-  BandValues measured;
+  Buffer<float> wanted;
+  Buffer<float> measured;
   std::vector<float> steps;
   std::vector<float> parameters;
 

@@ -6,15 +6,11 @@
 #include <span>
 #include <vector>
 
-#include "base/aligned.h"
 #include "ir/low_rank.h"
 #include "ir/rows.h"
 #include "ir/tensor.h"
 
 namespace regauge {
-
-/// f32 values of a band.
-using BandValues = std::vector<float, CacheLineAllocator<float>>;
 
 struct DecodeOptions {
   bool with_low_rank = false;  ///< add B * A where the tensor has factors (ir/decode/low_rank.h says in which order)

@@ -8,13 +8,13 @@
 
 #include <benchmark/benchmark.h>
 
+#include "base/buffer.h"
 #include "base/bytes.h"
 #include "convert/encode/gptq.h"
 #include "convert/encode/mlx.h"
 #include "formats/layouts/gptq_words.h"
 #include "formats/layouts/mlx_stream.h"
 #include "ir/decode/grouped.h"
-#include "ir/decode/tensor.h"
 #include "tests/support/oracle.h"
 
 namespace {
@@ -75,7 +75,7 @@ void decode(benchmark::State& state, const regauge::Grouped& encoding, Unpack un
   const auto zeros = std::vector<std::byte>(groups, std::byte{8});
   const auto group_of_column = groups_of(encoding.group.cols);
   std::vector<std::uint8_t> codes(kCodes);
-  regauge::BandValues out(kCodes);
+  regauge::Buffer<float> out(kCodes);
   for (auto _ : state) {
     regauge::decode_grouped(encoding, kRows, kColumns,
                             {.codes = unpack(words, codes),
@@ -113,7 +113,7 @@ void decode_mlx(benchmark::State& state, int bits) {
 void decode_by_ggml(benchmark::State& state, BlockType type) {
   const auto blocks = random_bytes(kCodes / static_cast<std::size_t>(regauge::block_elements(type)) *
                                    static_cast<std::size_t>(regauge::block_bytes(type)));
-  regauge::BandValues out(kCodes);
+  regauge::Buffer<float> out(kCodes);
   const auto& oracle = *regauge::testing::Oracle::instance();
   for (auto _ : state) {
     oracle.dequantize(type, blocks, out);
