@@ -4,6 +4,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace regauge {
 
 // Vectors of 16 bytes, which every 64-bit CPU has, as GCC and clang spell them on any of them.
@@ -21,6 +25,23 @@ Vector load16(const void* from) noexcept {
 template <typename Vector>
 void store16(void* to, Vector vector) noexcept {
   std::memcpy(to, &vector, sizeof vector);
+}
+
+/// To an address that is a multiple of 16, past the caches where the CPU can: for what is not read again before it is much.
+/// Other threads may look once stream_fence() has been called.
+template <typename Vector>
+void stream16(void* to, Vector vector) noexcept {
+#if defined(__SSE2__)
+  _mm_stream_si128(static_cast<__m128i*>(to), load16<__m128i>(&vector));
+#else
+  store16(to, vector);
+#endif
+}
+
+inline void stream_fence() noexcept {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
 }
 
 /// 32 codes of 4 bits, one a byte.

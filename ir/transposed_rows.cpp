@@ -21,40 +21,69 @@ constexpr std::size_t kTile = 32;
 constexpr std::size_t kBlockBytes = 256 << 10;
 constexpr std::size_t kLeastBlockRows = 64;
 
-template <std::size_t kBytes>
-void transpose_tile(std::size_t rows, std::size_t columns, const std::byte* from, std::size_t from_stride,
-                    std::byte* to, std::size_t to_stride) noexcept {
-  std::size_t row = 0;
-  if constexpr (kBytes == sizeof(std::uint32_t)) {
-    for (; row + 4 <= rows; row += 4) {
-      std::size_t column = 0;
-      for (; column + 4 <= columns; column += 4) {
-        std::array<Words4, 4> words{};
-        for (std::size_t r = 0; r < 4; ++r) words[r] = load16<Words4>(from + (row + r) * from_stride + column * kBytes);
-        transpose_words(words);
-        for (std::size_t c = 0; c < 4; ++c) store16(to + (column + c) * to_stride + row * kBytes, words[c]);
-      }
-      for (; column < columns; ++column) {
-        for (std::size_t r = row; r < row + 4; ++r)
-          std::memcpy(to + column * to_stride + r * kBytes, from + r * from_stride + column * kBytes, kBytes);
-      }
+// Elements of 4 bytes in a cache line.
+constexpr std::size_t kLineWords = 16;
+
+/// How what is written is stored.
+enum class Store : std::uint8_t {
+  cached,
+  streamed,  ///< past the caches, where addresses allow it
+};
+
+/// 16 x 16 elements of 4 bytes. Every line of either side is touched once: rows that are a multiple of 4 KB apart share one
+/// set of the first-level cache, which would lose some of them until they come up again.
+template <Store kStore>
+void transpose_lines(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride) noexcept {
+  constexpr std::size_t kLine = kLineWords * sizeof(std::uint32_t);
+  alignas(kLine) std::array<std::byte, kLineWords * kLine> turned;
+  for (std::size_t row = 0; row < kLineWords; row += 4) {
+    for (std::size_t column = 0; column < kLineWords; column += 4) {
+      std::array<Words4, 4> words{};
+      for (std::size_t r = 0; r < 4; ++r) words[r] = load16<Words4>(from + (row + r) * from_stride + column * 4);
+      transpose_words(words);
+      for (std::size_t c = 0; c < 4; ++c) store16(turned.data() + (column + c) * kLine + row * 4, words[c]);
     }
   }
-  for (; row < rows; ++row) {
-    for (std::size_t column = 0; column < columns; ++column)
-      std::memcpy(to + column * to_stride + row * kBytes, from + row * from_stride + column * kBytes, kBytes);
+  for (std::size_t c = 0; c < kLineWords; ++c) {
+    const std::byte* line = turned.data() + c * kLine;
+    if constexpr (kStore == Store::streamed) {
+      for (std::size_t i = 0; i < kLine; i += sizeof(Words4))
+        stream16(to + c * to_stride + i, load16<Words4>(line + i));
+    } else {
+      std::memcpy(to + c * to_stride, line, kLine);
+    }
   }
 }
 
+template <std::size_t kBytes, Store kStore>
+void transpose_tile(std::size_t rows, std::size_t columns, const std::byte* from, std::size_t from_stride,
+                    std::byte* to, std::size_t to_stride) noexcept {
+  const auto one_by_one = [&](std::size_t row, std::size_t column, std::size_t end) {
+    for (; column < end; ++column)
+      std::memcpy(to + column * to_stride + row * kBytes, from + row * from_stride + column * kBytes, kBytes);
+  };
+  std::size_t row = 0;
+  if constexpr (kBytes == sizeof(std::uint32_t)) {
+    const std::size_t whole = columns / kLineWords * kLineWords;
+    for (; row + kLineWords <= rows; row += kLineWords) {
+      for (std::size_t column = 0; column < whole; column += kLineWords)
+        transpose_lines<kStore>(from + row * from_stride + column * kBytes, from_stride,
+                                to + column * to_stride + row * kBytes, to_stride);
+      for (std::size_t r = row; r < row + kLineWords; ++r) one_by_one(r, whole, columns);
+    }
+  }
+  for (; row < rows; ++row) one_by_one(row, 0, columns);
+}
+
 /// The columns of `from`, which lie together, become rows that are `to_stride` bytes apart.
-template <std::size_t kBytes>
+template <std::size_t kBytes, Store kStore = Store::cached>
 void transpose_elements(std::size_t rows, std::size_t columns, const std::byte* from, std::byte* to,
                         std::size_t to_stride) noexcept {
   const std::size_t from_stride = columns * kBytes;
   const auto turn = [&](std::size_t row, std::size_t column) {
-    transpose_tile<kBytes>(std::min(rows - row, kTile), std::min(columns - column, kTile),
-                           from + row * from_stride + column * kBytes, from_stride,
-                           to + column * to_stride + row * kBytes, to_stride);
+    transpose_tile<kBytes, kStore>(std::min(rows - row, kTile), std::min(columns - column, kTile),
+                                   from + row * from_stride + column * kBytes, from_stride,
+                                   to + column * to_stride + row * kBytes, to_stride);
   };
   // Across the short side first: that touches the fewest pages before it comes back to one.
   if (rows > columns) {
@@ -81,13 +110,28 @@ void transpose_rows(std::size_t rows, std::size_t columns, std::size_t element_b
 
 void transpose(std::int64_t rows, std::int64_t columns, std::size_t element_bytes, std::span<const std::byte> from,
                std::span<std::byte> to) {
+  if (to.size() != from.size()) throw Error(ErrorCode::internal, "{} bytes transposed into {}", from.size(), to.size());
+  transpose(rows, columns, element_bytes, from, to, static_cast<std::size_t>(rows) * element_bytes);
+}
+
+void transpose(std::int64_t rows, std::int64_t columns, std::size_t element_bytes, std::span<const std::byte> from,
+               std::span<std::byte> to, std::size_t to_stride) {
   const auto r = static_cast<std::size_t>(rows);
   const auto c = static_cast<std::size_t>(columns);
-  if (rows < 0 || columns < 0 || from.size() != r * c * element_bytes || to.size() != from.size()) {
-    throw Error(ErrorCode::internal, "{} bytes transposed into {} as {} x {} of {}", from.size(), to.size(), rows,
-                columns, element_bytes);
+  const std::size_t run = r * element_bytes;
+  if (rows < 0 || columns < 0 || from.size() != c * run || to_stride < run ||
+      (c > 0 && to.size() < (c - 1) * to_stride + run)) {
+    throw Error(ErrorCode::internal, "{} bytes transposed into {} as {} x {} of {}, rows {} apart", from.size(),
+                to.size(), rows, columns, element_bytes, to_stride);
   }
-  transpose_rows(r, c, element_bytes, from.data(), to.data(), r * element_bytes);
+  // Of a band that is wider than this the caches would keep nothing.
+  const bool aligned =
+      reinterpret_cast<std::uintptr_t>(to.data()) % sizeof(Words4) == 0 && to_stride % sizeof(Words4) == 0;
+  if (element_bytes == sizeof(std::uint32_t) && to_stride > run && aligned) {
+    transpose_elements<sizeof(std::uint32_t), Store::streamed>(r, c, from.data(), to.data(), to_stride);
+    return stream_fence();
+  }
+  transpose_rows(r, c, element_bytes, from.data(), to.data(), to_stride);
 }
 
 void read_strided(const File& file, std::uint64_t offset, std::int64_t rows, std::uint64_t stride,

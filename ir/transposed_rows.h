@@ -33,6 +33,11 @@ class TransposedRows final : public RowSource {
 void transpose(std::int64_t rows, std::int64_t columns, std::size_t element_bytes, std::span<const std::byte> from,
                std::span<std::byte> to);
 
+/// The same where the rows written are `to_stride` bytes apart, which is no less than they have: a band of a wider matrix,
+/// of which `to` begins with the first element and ends no earlier than with the last.
+void transpose(std::int64_t rows, std::int64_t columns, std::size_t element_bytes, std::span<const std::byte> from,
+               std::span<std::byte> to, std::size_t to_stride);
+
 /// Fills `out` with a column band of a row-major matrix in a file: `run_bytes` bytes of each of `rows` rows that are
 /// `stride` bytes apart, from `offset` on, one behind the other. Rows that lie together are one read. Throws what
 /// File::read_at throws, Error{internal} when `out` has another size.

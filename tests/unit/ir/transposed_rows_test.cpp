@@ -84,6 +84,28 @@ TYPED_TEST(TransposedRowsOf, AMatrixIsTurnedWhicheverOfItsSidesIsLonger) {
   }
 }
 
+TYPED_TEST(TransposedRowsOf, ATileIsTurnedIntoItsPlaceAndNothingElseIsTouched) {
+  constexpr auto kUntouched = TypeParam{77};
+  for (const auto& [rows, columns] : {std::pair{1, 7}, {32, 16}, {48, 130}, {130, 33}, {64, 64}}) {
+    for (const std::size_t wider : {0U, 3U, 16U, 64U}) {
+      for (const std::size_t first : {0U, 1U, 4U, 16U}) {
+        std::vector<TypeParam> from(static_cast<std::size_t>(rows * columns));
+        std::iota(from.begin(), from.end(), TypeParam{0});
+        const std::size_t stride = static_cast<std::size_t>(rows) + wider;
+        std::vector<TypeParam> to(first + stride * static_cast<std::size_t>(columns), kUntouched);
+        std::vector<TypeParam> expected = to;
+        for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r) {
+          for (std::size_t c = 0; c < static_cast<std::size_t>(columns); ++c)
+            expected[first + c * stride + r] = from[r * static_cast<std::size_t>(columns) + c];
+        }
+        transpose(rows, columns, sizeof(TypeParam), std::as_bytes(std::span(from)),
+                  std::as_writable_bytes(std::span(to).subspan(first)), stride * sizeof(TypeParam));
+        ASSERT_TRUE(to == expected) << rows << " x " << columns << " in " << stride << " from " << first;
+      }
+    }
+  }
+}
+
 TEST(TransposedRows, AFileThatBecameShorterIsAnIoError) {
   const testing::ScratchDir folder;
   const TransposedRows rows(counting_file<std::uint16_t>(folder, 0, 11), 0, 3, 4, 2);
@@ -104,6 +126,9 @@ TEST(TransposedRows, OtherElementSizesAreOurMistake) {
   std::vector<std::byte> twelve(12);
   EXPECT_THROW(transpose(2, 2, 3, twelve, twelve), Error);
   EXPECT_THROW(transpose(2, 2, 2, twelve, twelve), Error);
+  const auto four = std::span(twelve).first(4);
+  EXPECT_THROW(transpose(2, 2, 1, four, twelve, 1), Error) << "rows would overlap";
+  EXPECT_THROW(transpose(2, 2, 1, four, twelve, 11), Error) << "the last row would end behind the band";
 }
 
 }  // namespace
