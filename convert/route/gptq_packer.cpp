@@ -26,6 +26,14 @@ void transpose_into(std::int64_t rows, std::int64_t columns, std::span<const T> 
   transpose(rows, columns, sizeof(T), std::as_bytes(from), to);
 }
 
+/// [n, stored rows] to the columns of the band's [stored rows, rows] that the tile is.
+void turn_tile(RowRange rows, RowRange tile, std::int64_t stored_rows, std::size_t element_bytes,
+               std::span<const std::byte> from, std::span<std::byte> band) {
+  transpose(tile.size(), stored_rows, element_bytes, from,
+            band.subspan(static_cast<std::size_t>(tile.begin - rows.begin) * element_bytes),
+            static_cast<std::size_t>(rows.size()) * element_bytes);
+}
+
 }  // namespace
 
 GptqPacker::GptqPacker(GptqRepack module, std::int64_t columns) : module_(std::move(module)), columns_(columns) {
@@ -47,9 +55,10 @@ bool GptqPacker::takes_stream() const {
          module_.code_shift == 0;
 }
 
-void GptqPacker::pack(RowRange rows, BandBuffers out, Scratch& scratch, std::span<const std::byte> stream) const {
-  transpose(rows.size(), columns_ / 32 * module_.bits, sizeof(std::uint32_t), stream, out[0]);
-  pack_parameters(rows, out, scratch);
+void GptqPacker::pack_stream(RowRange rows, RowRange tile, BandBuffers out, Scratch& scratch,
+                             std::span<const std::byte> stream) const {
+  turn_tile(rows, tile, columns_ / 32 * module_.bits, sizeof(std::uint32_t), stream, out[0]);
+  pack_parameters(rows, tile, out, scratch);
 }
 
 void GptqPacker::decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const {
@@ -85,15 +94,22 @@ void GptqPacker::decode(RowRange rows, StoredBuffers stored, Scratch& scratch, s
 
 void GptqPacker::pack_words(RowRange rows, BandBuffers out, Scratch& scratch) const {
   layouts::pack_gptq_columns(words_of(module_), rows.size(), columns_, scratch.block_codes, out[0]);
-  pack_parameters(rows, out, scratch);
+  pack_parameters(rows, rows, out, scratch);
 }
 
-void GptqPacker::pack_parameters(RowRange rows, BandBuffers out, Scratch& scratch) const {
+void GptqPacker::pack_parameters(RowRange rows, RowRange tile, BandBuffers out, Scratch& scratch) const {
   scratch.row_codes.resize(scratch.zeros.size());
-  transpose_into<std::uint8_t>(rows.size(), groups_, scratch.zeros,
+  transpose_into<std::uint8_t>(tile.size(), groups_, scratch.zeros,
                                std::as_writable_bytes(std::span(scratch.row_codes)));
-  layouts::pack_gptq_zeros(words_of(module_), zeros_of(module_), scratch.row_codes, out[1]);
-  transpose_into<std::uint16_t>(rows.size(), groups_, scratch.d_bits, out[2]);
+  const auto bytes_of = [&](std::int64_t n) { return static_cast<std::size_t>(n * module_.bits / 8); };
+  const auto count = static_cast<std::size_t>(tile.size());
+  for (std::int64_t g = 0; g < groups_; ++g) {
+    const auto stored = static_cast<std::size_t>(g);
+    layouts::pack_gptq_zeros(
+        words_of(module_), zeros_of(module_), std::span(scratch.row_codes).subspan(stored * count, count),
+        out[1].subspan(stored * bytes_of(rows.size()) + bytes_of(tile.begin - rows.begin), bytes_of(tile.size())));
+  }
+  turn_tile(rows, tile, groups_, sizeof(std::uint16_t), std::as_bytes(std::span(scratch.d_bits)), out[2]);
   if (!out[3].empty()) std::ranges::copy(std::as_bytes(std::span(module_.index)), out[3].begin());
 }
 

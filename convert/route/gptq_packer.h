@@ -23,13 +23,16 @@ class GptqPacker {
   /// Whether the codes may come as `stream`, the rows as LSB-first bit streams of the module's width, in place of
   /// block_codes: words of such a stream are those of qweight.
   bool takes_stream() const;
-  void pack(RowRange rows, BandBuffers out, Scratch& scratch, std::span<const std::byte> stream) const;
+  /// Packs `tile`, of which `scratch` holds the rest, into the buffers of the band `rows` that it is a part of; both are
+  /// multiples of 32 rows.
+  void pack_stream(RowRange rows, RowRange tile, BandBuffers out, Scratch& scratch,
+                   std::span<const std::byte> stream) const;
   /// The values that packed rows stand for, n * columns of them.
   void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const;
 
  private:
   void pack_words(RowRange rows, BandBuffers out, Scratch& scratch) const;
-  void pack_parameters(RowRange rows, BandBuffers out, Scratch& scratch) const;
+  void pack_parameters(RowRange rows, RowRange tile, BandBuffers out, Scratch& scratch) const;
   void pack_marlin(RowRange rows, BandBuffers out, Scratch& scratch) const;
   void unpack_marlin(std::int64_t n, StoredBuffers stored, Scratch& scratch, std::span<std::byte> scales) const;
 

@@ -16,6 +16,8 @@ namespace regauge {
 namespace {
 
 constexpr std::int64_t kBandCodes = 16 << 20;
+// A tile's words, of which the second-level cache holds the source's and ours.
+constexpr std::int64_t kTileBytes = 384 << 10;
 constexpr std::array<std::int64_t, 6> kGroupSizes{1024, 512, 256, 128, 64, 32};
 
 bool is_marlin(GptqLayout layout) { return layout == GptqLayout::marlin || layout == GptqLayout::marlin_runtime; }
@@ -139,43 +141,34 @@ class GptqRepackRows final : public RowMaker {
     streamed_ = packer_.takes_stream() && has_streams(source_, packer_.module().bits);
   }
 
+  /// As many as memory allows where that is no dearer: only whole matrices are written in one piece, and what is less takes
+  /// a write for every stored row.
   std::int64_t band_rows() const override {
+    if (streamed_) return source_.target().rows;
     return rows_within(kBandCodes, source_.target().columns, source_.target().rows);
   }
 
   bool is_packed() const override { return streamed_; }
 
+  std::int64_t tile_rows() const override {
+    if (!streamed_) return 0;
+    const std::int64_t quantum = row_quantum(packer_.module());
+    return std::max(rows_within(kTileBytes, row_bytes(), source_.target().rows) / quantum, std::int64_t{1}) * quantum;
+  }
+
   void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss&) const override {
-    const GptqRepack& module = packer_.module();
-    const auto count = static_cast<std::size_t>(rows.size());
-    const auto columns = static_cast<std::size_t>(source_.target().columns);
-    const auto groups = static_cast<std::size_t>(packer_.groups());
-    scratch.d_bits.resize(count * groups);
-    scratch.zeros.resize(count * groups);
-    const auto note_parameters = [&](const AffineRow& row, std::size_t at) {
-      for (std::size_t g = 0; g < groups; ++g) {
-        const float scale = row.scale(g);
-        scratch.d_bits[at * groups + g] = module.scale == DType::f16 ? f32_to_f16(scale) : f32_to_bf16(scale);
-        scratch.zeros[at * groups + g] = static_cast<std::uint8_t>(row.zero(g) + module.code_shift);
-      }
-    };
-    if (streamed_) {
-      const std::size_t row_bytes = columns * static_cast<std::size_t>(module.bits) / 8;
-      scratch.stream.resize(count * row_bytes);
-      const auto take = [&](std::size_t at, std::size_t run) {
-        return std::span(scratch.stream).subspan(at * row_bytes, run * row_bytes);
-      };
-      for_each_streamed_row(source_, module.groups, rows, scratch, take, note_parameters);
-      return packer_.pack(rows, out, scratch, scratch.stream);
+    if (!streamed_) {
+      hold_parameters(rows, scratch);
+      hold_codes(rows, scratch);
+      return packer_.pack(rows, out, scratch);
     }
-    scratch.block_codes.resize(count * columns);
-    for_each_affine_row(source_, module.groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
-      const auto shift = static_cast<std::uint8_t>(module.code_shift);
-      std::uint8_t* codes = scratch.block_codes.data() + at * columns;
-      for (std::size_t c = 0; c < columns; ++c) codes[c] = static_cast<std::uint8_t>(row.codes[c] + shift);
-      note_parameters(row, at);
-    });
-    packer_.pack(rows, out, scratch);
+    const std::int64_t height = tile_rows();
+    for (std::int64_t row = rows.begin; row < rows.end; row += height) {
+      const RowRange tile{row, std::min(row + height, rows.end)};
+      hold_parameters(tile, scratch);
+      hold_stream(tile, scratch);
+      packer_.pack_stream(rows, tile, out, scratch, scratch.stream);
+    }
   }
 
   void decode(RowRange rows, StoredBuffers stored, Scratch& scratch, std::span<float> out) const override {
@@ -187,6 +180,46 @@ class GptqRepackRows final : public RowMaker {
   }
 
  private:
+  /// Bytes of a row's codes in words.
+  std::int64_t row_bytes() const { return source_.target().columns * packer_.module().bits / 8; }
+
+  void hold_parameters(RowRange rows, Scratch& scratch) const {
+    const auto groups = static_cast<std::size_t>(rows.size() * packer_.groups());
+    scratch.d_bits.resize(groups);
+    scratch.zeros.resize(groups);
+  }
+
+  void note_parameters(const AffineRow& row, std::size_t at, Scratch& scratch) const {
+    const GptqRepack& module = packer_.module();
+    const auto groups = static_cast<std::size_t>(packer_.groups());
+    for (std::size_t g = 0; g < groups; ++g) {
+      const float scale = row.scale(g);
+      scratch.d_bits[at * groups + g] = module.scale == DType::f16 ? f32_to_f16(scale) : f32_to_bf16(scale);
+      scratch.zeros[at * groups + g] = static_cast<std::uint8_t>(row.zero(g) + module.code_shift);
+    }
+  }
+
+  void hold_codes(RowRange rows, Scratch& scratch) const {
+    const auto columns = static_cast<std::size_t>(source_.target().columns);
+    const auto shift = static_cast<std::uint8_t>(packer_.module().code_shift);
+    scratch.block_codes.resize(static_cast<std::size_t>(rows.size()) * columns);
+    for_each_affine_row(source_, packer_.module().groups, rows, scratch, [&](const AffineRow& row, std::size_t at) {
+      std::uint8_t* codes = scratch.block_codes.data() + at * columns;
+      for (std::size_t c = 0; c < columns; ++c) codes[c] = static_cast<std::uint8_t>(row.codes[c] + shift);
+      note_parameters(row, at, scratch);
+    });
+  }
+
+  void hold_stream(RowRange rows, Scratch& scratch) const {
+    const auto bytes = static_cast<std::size_t>(row_bytes());
+    scratch.stream.resize(static_cast<std::size_t>(rows.size()) * bytes);
+    const auto take = [&](std::size_t at, std::size_t run) {
+      return std::span(scratch.stream).subspan(at * bytes, run * bytes);
+    };
+    for_each_streamed_row(source_, packer_.module().groups, rows, scratch, take,
+                          [&](const AffineRow& row, std::size_t at) { note_parameters(row, at, scratch); });
+  }
+
   AffineSource source_;
   GptqPacker packer_;
   bool streamed_ = false;
