@@ -273,15 +273,14 @@ std::variant<AffineSource, std::string> AffineSource::of(const Target& target) {
   for (std::size_t p = 0; p < target.pieces.size(); ++p) {
     const auto& of_source = source.tensors_[p].group_of_column();
     const auto map = source_columns(target.pieces[p]);
-    source.orders_.push_back(map ? map->indices() : std::vector<std::int64_t>());
+    source.columns_.push_back(map);
     if (!map) {
       source.groups_.push_back(of_source);
       continue;
     }
     std::vector<std::int32_t> groups;
     groups.reserve(static_cast<std::size_t>(map->size()));
-    for (const std::int64_t column : source.orders_.back())
-      groups.push_back(of_source[static_cast<std::size_t>(column)]);
+    for (const std::int64_t column : map->indices()) groups.push_back(of_source[static_cast<std::size_t>(column)]);
     source.groups_.push_back(std::move(groups));
   }
   return source;

@@ -68,8 +68,8 @@ class AffineSource {
   /// The source group of every target column of a piece.
   const std::vector<std::int32_t>& groups_in_target(std::size_t piece) const { return groups_[piece]; }
 
-  /// The source column of every target column of a piece; empty: all, in order.
-  const std::vector<std::int64_t>& column_order(std::size_t piece) const noexcept { return orders_[piece]; }
+  /// The source columns of a piece in target order; nothing: all, in order.
+  const std::optional<AxisMap>& columns(std::size_t piece) const noexcept { return columns_[piece]; }
 
   /// Reads every scale and offset, and remembers which neighbouring groups are equal, so that groups_of() need not. Not to be
   /// called by two threads at once.
@@ -86,7 +86,7 @@ class AffineSource {
   const Target* target_ = nullptr;
   std::vector<AffineTensor> tensors_;              // one for each piece
   std::vector<std::vector<std::int32_t>> groups_;  // likewise
-  std::vector<std::vector<std::int64_t>> orders_;  // likewise
+  std::vector<std::optional<AxisMap>> columns_;    // likewise
   // Likewise, once facts() has looked: a power of two of groups, from its multiples on, that are equal in every row.
   mutable std::vector<std::size_t> equal_groups_;
 };

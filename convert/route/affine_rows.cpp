@@ -1,5 +1,6 @@
 #include "convert/route/affine_rows.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace regauge {
@@ -7,6 +8,7 @@ namespace {
 
 /// Runs shorter than this, of a source that wants wide bands, are not read one by one.
 constexpr std::int64_t kShortRun = 16;
+constexpr std::int64_t kByteCodes = 8;             // codes of any width that are whole bytes
 constexpr std::int64_t kWideBandBytes = 1 << 20;  // held beside the band: convert/memory.cpp counts with little more
 
 /// Whole bands of the rows that `runs` of one piece touch.
@@ -30,6 +32,15 @@ void append_wide_reads(const AffineTensor& tensor, std::span<const RowRun> runs,
   }
 }
 
+/// A row's codes of `bits` bits in the order of `columns`, which takes whole bytes.
+void take_runs(const AxisMap& columns, int bits, std::span<const std::byte> from, std::span<std::byte> to) {
+  for (const AxisMap::Run& run : columns.runs()) {
+    const auto bytes = static_cast<std::size_t>(run.length * bits) / 8;
+    std::ranges::copy(from.subspan(static_cast<std::size_t>(run.begin * bits) / 8, bytes), to.begin());
+    to = to.subspan(bytes);
+  }
+}
+
 }  // namespace
 
 AffineRow affine_row(const AffineSource& source, const GroupMap& groups, std::size_t piece, std::size_t r,
@@ -40,10 +51,9 @@ AffineRow affine_row(const AffineSource& source, const GroupMap& groups, std::si
   AffineRow row;
   if (codes == Codes::read) {
     row.codes = std::span<const std::uint8_t>(scratch.affine.codes).subspan(r * width, width);
-    if (const auto& order = source.column_order(piece); !order.empty()) {
-      scratch.row_codes.resize(order.size());
-      for (std::size_t c = 0; c < order.size(); ++c)
-        scratch.row_codes[c] = row.codes[static_cast<std::size_t>(order[c])];
+    if (const auto& columns = source.columns(piece)) {
+      scratch.row_codes.resize(static_cast<std::size_t>(columns->size()));
+      take_runs(*columns, 8, std::as_bytes(row.codes), std::as_writable_bytes(std::span(scratch.row_codes)));
       row.codes = scratch.row_codes;
     }
   }
@@ -62,10 +72,27 @@ bool has_streams(const AffineSource& source, int bits) {
   const Target& target = source.target();
   for (std::size_t p = 0; p < source.tensors().size(); ++p) {
     const AffineTensor& tensor = source.tensors()[p];
-    if (tensor.bits() != bits || !source.column_order(p).empty() || !tensor.has_stream()) return false;
+    if (tensor.bits() != bits || !tensor.has_stream()) return false;
+    if (const auto& columns = source.columns(p); columns && !columns->keeps_units(kByteCodes)) return false;
   }
   const auto runs = static_cast<std::int64_t>(row_runs(target, {0, target.rows}).size());
   return target.rows >= kShortRun * runs;
+}
+
+void read_streamed_run(const AffineSource& source, std::size_t piece, RowRange rows, Scratch& scratch,
+                       std::span<std::byte> stream) {
+  const AffineTensor& tensor = source.tensors()[piece];
+  const auto& columns = source.columns(piece);
+  if (!columns) return tensor.read_stream(rows, scratch.affine, scratch.raw, stream);
+  const std::size_t row_bytes = static_cast<std::size_t>(tensor.columns() * tensor.bits()) / 8;
+  const std::size_t to_bytes = static_cast<std::size_t>(columns->size() * tensor.bits()) / 8;
+  const auto count = static_cast<std::size_t>(rows.size());
+  scratch.unordered.resize(count * row_bytes);
+  tensor.read_stream(rows, scratch.affine, scratch.raw, scratch.unordered);
+  for (std::size_t row = 0; row < count; ++row)
+    take_runs(*columns, tensor.bits(),
+              std::span<const std::byte>(scratch.unordered).subspan(row * row_bytes, row_bytes),
+              stream.subspan(row * to_bytes, to_bytes));
 }
 
 void affine_steps(const AffineSource& source, RowRange rows, Scratch& scratch, std::span<float> out) {

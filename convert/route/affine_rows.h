@@ -38,9 +38,13 @@ enum class Codes : std::uint8_t { read, streamed };
 AffineRow affine_row(const AffineSource& source, const GroupMap& groups, std::size_t piece, std::size_t r,
                      Scratch& scratch, Codes codes = Codes::read);
 
-/// Whether the codes of a target can go from bit stream to bit stream: all pieces have streams of `bits`, none has another
-/// column order, and target rows come in long runs.
+/// Whether the codes of a target can go from bit stream to bit stream: all pieces have streams of `bits`, columns that change
+/// places do so in whole bytes, and target rows come in long runs.
 bool has_streams(const AffineSource& source, int bits);
+
+/// Source rows [rows) of a piece as AffineTensor::read_stream() gives them, in the target's column order.
+void read_streamed_run(const AffineSource& source, std::size_t piece, RowRange rows, Scratch& scratch,
+                       std::span<std::byte> stream);
 
 /// |scale| at every value of the target rows [rows): what RowMaker::steps() gives.
 void affine_steps(const AffineSource& source, RowRange rows, Scratch& scratch, std::span<float> out);
@@ -82,7 +86,7 @@ void for_each_streamed_row(const AffineSource& source, const GroupMap& groups, R
     const auto piece = static_cast<std::size_t>(run.piece - source.target().pieces.data());
     const auto first = static_cast<std::size_t>(run.target_row - rows.begin);
     const auto count = static_cast<std::size_t>(run.source.size());
-    source.tensors()[piece].read_stream(run.source, scratch.affine, scratch.raw, take(first, count));
+    read_streamed_run(source, piece, run.source, scratch, take(first, count));
     for (std::size_t r = 0; r < count; ++r)
       visit(affine_row(source, groups, piece, r, scratch, Codes::streamed), first + r);
   }

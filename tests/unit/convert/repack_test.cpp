@@ -283,6 +283,28 @@ TEST(Repack, GroupsThatBlocksSplitAreFoundAgain) {
   EXPECT_EQ(repack(linear(stored), kMlx, 8).step.module->group_size, 128);
 }
 
+TEST(Repack, ColumnsChangePlacesInStreamsAndInCodes) {
+  // Q4_0 has streams. More rows than a tile of GPTQ words, in bands that are one tile, several, and the whole.
+  Tensor tensor = every_block(BlockType::q4_0, 21);
+  const std::int64_t rows = tensor.shape.rows();
+  const std::vector<float> values = decode_all(tensor);
+  for (const std::vector<AxisMap::Run>& runs : {std::vector<AxisMap::Run>{{512, 512}, {0, 512}},
+                                                {{32, 32}, {0, 32}, {96, 928}, {64, 32}},
+                                                {{8, 8}, {0, 8}, {16, 1008}},
+                                                {{1, 31}, {0, 1}, {32, 992}}}) {
+    const View view{.rows = {}, .columns = AxisMap(runs), .elementwise = Elementwise::none};
+    const Target target = linear(tensor, view);
+    const std::vector<float> expected = testing::seen_through(view, values, rows, 1024);
+    std::optional<std::vector<std::vector<std::byte>>> arrays;
+    for (const std::int64_t height : {std::int64_t{32}, std::int64_t{992}, rows}) {
+      const auto result = repack(target, kGptq, height);
+      EXPECT_EQ(count_value_differences(expected, result.values), 0U) << runs.front().begin << ", " << height;
+      if (!arrays) arrays = result.arrays;
+      EXPECT_EQ(result.arrays, *arrays) << runs.front().begin << ", " << height;
+    }
+  }
+}
+
 TEST(Repack, AColumnOrderThatCutsGroupsBecomesAnIndex) {
   std::mt19937 random(10);
   GroupedSpec spec{
