@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/half.h"
+#include "convert/route/repeats.h"
 #include "convert/route/row_maker.h"
 #include "formats/layouts/ggml_blocks.h"
 #include "formats/layouts/ggml_k_blocks.h"
@@ -113,15 +114,19 @@ bool AffineTensor::has_stream() const {
 }
 
 void AffineTensor::read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
-  if (blocked_) {
-    read_blocks(rows, band, raw, false);
-  } else {
-    read_scales(rows, band, raw);
-  }
+  std::size_t each = 1;
+  read_distinct(rows, band, raw, each);
+}
+
+void AffineTensor::read_distinct(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, std::size_t& run) const {
+  if (blocked_) return read_blocks(rows, band, raw, false, run);
+  run = 1;
+  read_scales(rows, band, raw);
 }
 
 void AffineTensor::read(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const {
-  if (blocked_) return read_blocks(rows, band, raw, true);
+  std::size_t each = 1;
+  if (blocked_) return read_blocks(rows, band, raw, true, each);
   band.codes.resize(static_cast<std::size_t>(rows.size() * columns_));
   read_aligned(*tensor_->part(PartId::codes).rows, rows, raw, std::as_writable_bytes(std::span(band.codes)));
   read_scales(rows, band, raw);
@@ -130,7 +135,8 @@ void AffineTensor::read(RowRange rows, AffineBand& band, std::vector<std::byte>&
 void AffineTensor::read_stream(RowRange rows, AffineBand& band, std::vector<std::byte>& raw,
                                std::span<std::byte> stream) const {
   if (blocked_) {
-    read_blocks(rows, band, raw, false);
+    std::size_t each = 1;
+    read_blocks(rows, band, raw, false, each);
     return layouts::unpack_block_stream(std::get<Blocked>(tensor_->encoding).type, raw, stream);
   }
   packed_->read(rows, stream);
@@ -164,17 +170,22 @@ void AffineTensor::read_scales(RowRange rows, AffineBand& band, std::vector<std:
   }
 }
 
-void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes) const {
+void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes,
+                               std::size_t& run) const {
   const BlockType type = std::get<Blocked>(tensor_->encoding).type;
   const RowSource& source = *tensor_->part(PartId::blocks).rows;
   raw.resize(static_cast<std::size_t>(rows.size()) * source.row_bytes());
   source.read(rows, raw);
-  const auto groups = static_cast<std::size_t>(rows.size() * groups_);
+  const auto per_row = static_cast<std::size_t>(groups_);
+  const auto groups = static_cast<std::size_t>(rows.size()) * per_row;
   if (with_codes || has_sub_blocks(type)) band.codes.resize(static_cast<std::size_t>(rows.size() * columns_));
-  band.scales.resize(groups);
   if (has_sub_blocks(type)) {
+    band.scales.resize(groups);
     band.biases.resize(groups);
     layouts::unpack_k_blocks_row(type, raw, band.codes, band.scales, band.biases);
+    run = equal_run<float>(band.biases, per_row, equal_run<float>(band.scales, per_row, run));
+    band.scales.resize(keep_first_of_runs<float>(band.scales, per_row, run));
+    band.biases.resize(keep_first_of_runs<float>(band.biases, per_row, run));
     return;
   }
   band.patterns.resize(2 * groups);
@@ -185,12 +196,16 @@ void AffineTensor::read_blocks(RowRange rows, AffineBand& band, std::vector<std:
   } else {
     layouts::unpack_block_scales(type, raw, d, m);
   }
-  for (std::size_t g = 0; g < groups; ++g) band.scales[g] = f16_to_f32(d[g]);
+  run = equal_run<std::uint16_t>(m, per_row, equal_run<std::uint16_t>(d, per_row, run));
+  const std::size_t kept = keep_first_of_runs(d, per_row, run);
+  band.scales.resize(kept);
+  for (std::size_t g = 0; g < kept; ++g) band.scales[g] = f16_to_f32(d[g]);
   if (has_zeros_) {
-    band.zeros.assign(groups, constant_zero_);
+    band.zeros.assign(kept, constant_zero_);
   } else {
-    band.biases.resize(groups);
-    for (std::size_t g = 0; g < groups; ++g) band.biases[g] = f16_to_f32(m[g]);
+    keep_first_of_runs(m, per_row, run);
+    band.biases.resize(kept);
+    for (std::size_t g = 0; g < kept; ++g) band.biases[g] = f16_to_f32(m[g]);
   }
   if (with_codes && type == BlockType::q8_0) {
     for (std::uint8_t& code : band.codes) code ^= kSignBit;

@@ -54,14 +54,18 @@ class AffineTensor {
 
   /// Scales and offsets of rows [rows.begin, rows.end), at any alignment.
   void read_parameters(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
-  /// The same with the codes.
+  /// The same without what repeats the group before: of every `run` groups of a row, the last ones perhaps fewer, the first.
+  /// `run`, a power of two, is lowered to what repeats in these rows; 1 where no blocks repeat anything.
+  void read_distinct(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, std::size_t& run) const;
+  /// Scales and offsets with the codes.
   void read(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
   /// The same where has_stream(), with the codes as `stream`, rows.size() * columns * bits / 8 bytes.
   void read_stream(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, std::span<std::byte> stream) const;
 
  private:
-  /// Leaves the blocks in `raw`.
-  void read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes) const;
+  /// Leaves the blocks in `raw`, and of every `run` scales and offsets the first, as read_distinct() does.
+  void read_blocks(RowRange rows, AffineBand& band, std::vector<std::byte>& raw, bool with_codes,
+                   std::size_t& run) const;
   void read_scales(RowRange rows, AffineBand& band, std::vector<std::byte>& raw) const;
 
   const Tensor* tensor_ = nullptr;

@@ -14,29 +14,32 @@ namespace regauge {
 namespace {
 
 constexpr std::int64_t kBandBytes = 4 << 20;
+// Blocks are read for a few bytes of each, and what holds them should still be in the second-level cache then.
+constexpr std::int64_t kBlockBandBytes = 1 << 20;
 
 // Beyond any zero point that a format could store; also what NaN and infinities end as.
 constexpr double kFarOff = 1e6;
 
 bool same_bits(float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b); }
 
-/// Calls visit(band, rows) for the rows of a piece, parameters only or with the codes.
-template <typename Visit>
-void for_each_band(const AffineTensor& tensor, RowRange rows, bool with_codes, Visit visit) {
-  const std::int64_t row_bytes = tensor.groups() * 12 + (with_codes || tensor.is_blocked() ? tensor.columns() : 0);
-  const std::int64_t height = std::max<std::int64_t>(rows_within(kBandBytes, row_bytes, rows.size()), 1);
+/// Calls read(rows, band, raw), then visit(band, rows), for the rows of a piece until that says no.
+template <typename Read, typename Visit>
+void for_each_band(const AffineTensor& tensor, RowRange rows, std::int64_t row_bytes, Read read, Visit visit) {
   // Kept for the next tensor: a thread that plans comes here hundreds of times.
   thread_local AffineBand band;
   thread_local std::vector<std::byte> raw;
+  const std::int64_t budget = tensor.is_blocked() ? kBlockBandBytes : kBandBytes;
+  const std::int64_t height = std::max<std::int64_t>(rows_within(budget, row_bytes, rows.size()), 1);
   for (std::int64_t row = rows.begin; row < rows.end; row += height) {
     const RowRange range{row, std::min(rows.end, row + height)};
-    if (with_codes) {
-      tensor.read(range, band, raw);
-    } else {
-      tensor.read_parameters(range, band, raw);
-    }
+    read(range, band, raw);
     if (!visit(band, range.size())) return;
   }
+}
+
+/// Bytes of a row of scales and offsets, with the blocks that hold them where there are such.
+std::int64_t parameter_bytes(const AffineTensor& tensor) {
+  return tensor.groups() * 12 + (tensor.is_blocked() ? tensor.columns() : 0);
 }
 
 /// Everything about the scales and offsets of groups, in whatever order they come. Sixteen at a time and without branches, in
@@ -182,30 +185,6 @@ class GroupLook {
   }
 };
 
-/// Leaves the first of every run of equal groups in `band` and says up to which power of two of groups, from its multiples on,
-/// all are equal in every row: blocks repeat what a larger group of their source had.
-std::size_t drop_repeated(AffineBand& band, std::size_t per_row, bool zeros) {
-  std::size_t equal = std::size_t{1} << 62;
-  std::size_t kept = 0;
-  for (std::size_t g = 0; g < band.scales.size(); ++g) {
-    const bool repeats =
-        g != 0 && same_bits(band.scales[g], band.scales[kept - 1]) &&
-        (zeros ? band.zeros[g] == band.zeros[kept - 1] : same_bits(band.biases[g], band.biases[kept - 1]));
-    if (repeats) continue;
-    const std::size_t in_row = g % per_row;
-    if (in_row != 0) equal = std::min(equal, in_row & -in_row);
-    band.scales[kept] = band.scales[g];
-    if (zeros) {
-      band.zeros[kept] = band.zeros[g];
-    } else {
-      band.biases[kept] = band.biases[g];
-    }
-    ++kept;
-  }
-  band.scales.resize(kept);
-  return equal;
-}
-
 /// Columns of one group that lie together.
 struct CodeRun {
   std::size_t begin = 0;
@@ -301,21 +280,22 @@ AffineFacts AffineSource::facts() const {
     }
     if (width_in_target(groups_[p]) != facts.own_width) facts.own_width = 0;
     const bool zeros = tensor.has_zeros();
-    std::size_t equal = tensor.is_blocked() ? std::size_t{1} << 62 : 1;
+    std::size_t run = std::bit_ceil(static_cast<std::size_t>(std::max<std::int64_t>(tensor.groups(), 1)));
+    const auto read = [&](RowRange rows, AffineBand& band, std::vector<std::byte>& raw) {
+      tensor.read_distinct(rows, band, raw, run);
+    };
     GroupLook look(tensor.bits());
-    for_each_band(tensor, target_->pieces[p].rows, false, [&](AffineBand& band, std::int64_t rows) {
-      const std::size_t per_row = band.scales.size() / static_cast<std::size_t>(rows);
-      if (tensor.is_blocked()) equal = std::min(equal, drop_repeated(band, per_row, zeros));
-      const std::size_t count = band.scales.size();
-      if (zeros) {
-        look.add(band.scales, std::span<const std::uint8_t>(band.zeros).first(count));
-      } else {
-        look.add(band.scales, std::span<const float>(band.biases).first(count));
-      }
-      return true;
-    });
+    for_each_band(tensor, target_->pieces[p].rows, parameter_bytes(tensor), read,
+                  [&](const AffineBand& band, std::int64_t /*rows*/) {
+                    if (zeros) {
+                      look.add(band.scales, std::span(band.zeros));
+                    } else {
+                      look.add(band.scales, std::span(band.biases));
+                    }
+                    return true;
+                  });
     look.put_into(facts);
-    equal_groups.push_back(equal);
+    equal_groups.push_back(run);
   }
   equal_groups_ = std::move(equal_groups);
   facts.contiguous = facts.own_width != 0;
@@ -329,7 +309,11 @@ IntRange AffineSource::differences() const {
     const std::vector<CodeRun> runs = runs_of(tensor.group_of_column());
     const auto columns = static_cast<std::size_t>(tensor.columns());
     const std::int64_t middle = std::int64_t{1} << (tensor.bits() - 1);
-    for_each_band(tensor, target_->pieces[p].rows, true, [&](const AffineBand& band, std::int64_t rows) {
+    const auto read = [&](RowRange rows, AffineBand& band, std::vector<std::byte>& raw) {
+      tensor.read(rows, band, raw);
+    };
+    const std::int64_t row_bytes = tensor.groups() * 12 + tensor.columns();
+    for_each_band(tensor, target_->pieces[p].rows, row_bytes, read, [&](const AffineBand& band, std::int64_t rows) {
       const std::size_t per_row = band.scales.size() / static_cast<std::size_t>(rows);
       for (std::size_t row = 0; row < static_cast<std::size_t>(rows); ++row) {
         for (const CodeRun& run : runs) {
@@ -386,7 +370,10 @@ bool AffineSource::equal_everywhere(std::size_t piece,
     if (std::ranges::all_of(pairs, known)) return true;
   }
   bool equal = true;
-  for_each_band(tensor, target_->pieces[piece].rows, false, [&](const AffineBand& band, std::int64_t rows) {
+  const auto read = [&](RowRange rows, AffineBand& band, std::vector<std::byte>& raw) {
+    tensor.read_parameters(rows, band, raw);
+  };
+  const auto compare = [&](const AffineBand& band, std::int64_t rows) {
     const std::size_t per_row = band.scales.size() / static_cast<std::size_t>(rows);
     for (std::size_t row = 0; equal && row < static_cast<std::size_t>(rows); ++row) {
       for (const auto& [left, right] : pairs) {
@@ -397,7 +384,13 @@ bool AffineSource::equal_everywhere(std::size_t piece,
       }
     }
     return equal;
-  });
+  };
+  // As a rule either the first rows differ or none do.
+  constexpr std::int64_t kFirstRows = 16;
+  const RowRange all = target_->pieces[piece].rows;
+  const std::int64_t second = std::min(all.begin + kFirstRows, all.end);
+  for_each_band(tensor, {all.begin, second}, parameter_bytes(tensor), read, compare);
+  if (equal) for_each_band(tensor, {second, all.end}, parameter_bytes(tensor), read, compare);
   return equal;
 }
 
