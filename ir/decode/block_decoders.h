@@ -119,8 +119,8 @@ void decode_iq4_nl(Block<18> block, Values<32> out) noexcept;
 void decode_iq4_xs(Block<136> block, Values<256> out) noexcept;
 
 // blocks_ternary.cpp: -1, 0, 1.
-void decode_tq1_0(Block<54> block, Values<256> out) noexcept;
-void decode_tq2_0(Block<66> block, Values<256> out) noexcept;
+Runs tq1_0_runs() noexcept;
+Runs tq2_0_runs() noexcept;
 
 // blocks_fp4.cpp: e2m1 codes.
 void decode_mxfp4(Block<17> block, Values<32> out) noexcept;

@@ -69,8 +69,8 @@ void decode(const Work& work) {
     case BlockType::iq2_s: return run(decode_iq2_s, work);
     case BlockType::iq4_xs: return run(decode_iq4_xs, work);
     case BlockType::iq1_m: return run(decode_iq1_m, work);
-    case BlockType::tq1_0: return run(decode_tq1_0, work);
-    case BlockType::tq2_0: return run(decode_tq2_0, work);
+    case BlockType::tq1_0: return run(tq1_0_runs(), work);
+    case BlockType::tq2_0: return run(tq2_0_runs(), work);
     case BlockType::mxfp4: return run(decode_mxfp4, work);
     case BlockType::nvfp4: return run(decode_nvfp4, work);
     case BlockType::q1_0: return run(q1_0_runs(), work);
