@@ -20,6 +20,6 @@ void* allocate_buffer(std::size_t bytes) {
   return memory;
 }
 
-void free_buffer(void* memory, std::size_t bytes) noexcept { ::operator delete(memory, bytes, alignment_of(bytes)); }
+void free_buffer(void* memory, std::size_t bytes) noexcept { ::operator delete(memory, alignment_of(bytes)); }
 
 }  // namespace regauge::detail

@@ -12,7 +12,7 @@ namespace regauge {
 /// cache line, so that no vector that a loop stores lies across two, and what is large asks for pages that are.
 template <typename T>
 struct BufferAllocator {
-  using value_type = T;
+  using value_type = T;  // NOLINT(readability-identifier-naming): the standard says how
 
   BufferAllocator() = default;
   template <typename U>

@@ -35,7 +35,7 @@ enum class Store : std::uint8_t {
 template <Store kStore>
 void transpose_lines(const std::byte* from, std::size_t from_stride, std::byte* to, std::size_t to_stride) noexcept {
   constexpr std::size_t kLine = kLineWords * sizeof(std::uint32_t);
-  alignas(kLine) std::array<std::byte, kLineWords * kLine> turned;
+  alignas(kLine) std::array<std::byte, kLineWords * kLine> turned;  // NOLINT(*-member-init): filled below
   for (std::size_t row = 0; row < kLineWords; row += 4) {
     for (std::size_t column = 0; column < kLineWords; column += 4) {
       std::array<Words4, 4> words{};
@@ -58,8 +58,8 @@ void transpose_lines(const std::byte* from, std::size_t from_stride, std::byte* 
 template <std::size_t kBytes, Store kStore>
 void transpose_tile(std::size_t rows, std::size_t columns, const std::byte* from, std::size_t from_stride,
                     std::byte* to, std::size_t to_stride) noexcept {
-  const auto one_by_one = [&](std::size_t row, std::size_t column, std::size_t end) {
-    for (; column < end; ++column)
+  const auto from_column = [&](std::size_t row, std::size_t first) {
+    for (std::size_t column = first; column < columns; ++column)
       std::memcpy(to + column * to_stride + row * kBytes, from + row * from_stride + column * kBytes, kBytes);
   };
   std::size_t row = 0;
@@ -69,10 +69,10 @@ void transpose_tile(std::size_t rows, std::size_t columns, const std::byte* from
       for (std::size_t column = 0; column < whole; column += kLineWords)
         transpose_lines<kStore>(from + row * from_stride + column * kBytes, from_stride,
                                 to + column * to_stride + row * kBytes, to_stride);
-      for (std::size_t r = row; r < row + kLineWords; ++r) one_by_one(r, whole, columns);
+      for (std::size_t r = row; r < row + kLineWords; ++r) from_column(r, whole);
     }
   }
-  for (; row < rows; ++row) one_by_one(row, 0, columns);
+  for (; row < rows; ++row) from_column(row, 0);
 }
 
 /// The columns of `from`, which lie together, become rows that are `to_stride` bytes apart.

@@ -22,7 +22,7 @@ bool runs_are_equal(std::span<const T> row, std::size_t run) {
   // All ones where the next one belongs to the same run. Differences are added up without branches, sixteen at a time.
   constexpr std::size_t kStep = 16;
   const auto same_run = [run](std::size_t at) { return (at + 1) % run != 0 ? static_cast<Bits>(~Bits{0}) : Bits{0}; };
-  std::array<Bits, kStep> inside;
+  std::array<Bits, kStep> inside{};
   Bits differs = 0;
   std::size_t at = 0;
   for (std::size_t i = 0; i < kStep; ++i) inside[i] = same_run(i);
