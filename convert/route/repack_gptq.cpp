@@ -153,7 +153,9 @@ class GptqRepackRows final : public RowMaker {
   std::int64_t tile_rows() const override {
     if (!streamed_) return 0;
     const std::int64_t quantum = row_quantum(packer_.module());
-    return std::max(rows_within(kTileBytes, row_bytes(), source_.target().rows) / quantum, std::int64_t{1}) * quantum;
+    const std::int64_t cached = rows_within(kTileBytes, row_bytes(), source_.target().rows);
+    const std::int64_t cheap = source_.tensors().front().preferred_rows();
+    return std::max(std::max(cached, cheap) / quantum, std::int64_t{1}) * quantum;
   }
 
   void make(RowRange rows, BandBuffers out, Scratch& scratch, Loss&) const override {
